@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LANDMARKS', 'WEIGHTS', 'lm', 'Track', 'save_tracks', 'load_tracks', 'weights_path', 'crop_matrix', 'refine',
-           'box_roi', 'PoseEstimator', 'iou', 'repair_swaps', 'repair_collapses', 'smooth', 'tidy', 'track_people']
+           'box_roi', 'PoseEstimator', 'iou', 'leg_path', 'repair_legs', 'smooth', 'tidy', 'track_people']
 
 # %% ../nbs/00c_pose.ipynb #06730768
 import json, queue, re, threading
@@ -348,103 +348,117 @@ class _Follower:
             loser.now = loser.roi = None
 
 # %% ../nbs/00c_pose.ipynb #55ef26b6
-_LEGS = np.array([[25,27,29,31],[26,28,30,32]]) # left and right: knee, ankle, heel, toe
-
-def _swap_states(rel, cap=.5, price=.01): # rel (n,2,k,2): both legs relative to the hips, parts of height → (n,) bool
-    n = len(rel)
-    both = np.stack([rel, rel[:,::-1]], 1) # (n, state, leg, point, xy)
-    a, b, c = both[:-2,:,None,None], both[1:-1,None,:,None], both[2:,None,None,:]
-    jerk = np.linalg.norm(a-2*b+c, axis=-1) # (n-2, s0, s1, s2, leg, point)
-    step = np.nan_to_num(jerk.clip(max=cap)).mean((-1,-2))+price*np.arange(2)
-    cost, back = np.zeros((2,2)), []
-    for s in step:
-        total = cost[:,:,None]+s
-        back.append(total.argmin(0)); cost = total.min(0)
-    i, j = np.unravel_index(cost.argmin(), (2,2))
-    states = [j, i]
-    for k in back[::-1]: states.append(k[states[-1], states[-2]])
-    return np.array(states[::-1][-n:], bool)
-
-def repair_swaps(
-    track:Track, # Track as the network gave it
-)->Track: # The same with legs named steadily
-    "Exchange left and right legs in frames where that makes the motion steadier"
-    if len(track)<3: return track
-    xy, score = track.xy.copy(), track.score.copy()
-    mid = _nanmid(xy, 'left_hip', 'right_hip')[:,None,None]
-    s = _swap_states((xy[:,_LEGS]-mid)/np.nanmedian(track.height_px))
-    a, b = _LEGS.ravel(), _LEGS[::-1].ravel()
-    xy[np.ix_(s, a)], score[np.ix_(s, a)] = track.xy[np.ix_(s, b)], track.score[np.ix_(s, b)]
-    return replace(track, xy=xy, score=score)
-
-# %% ../nbs/00c_pose.ipynb #3d39fa66
 _CHAIN = [('hip','knee'), ('knee','ankle'), ('ankle','heel'), ('ankle','foot_index')]
+_LEGS = np.array([[_LM[f'{s}_{q}'] for _,q in _CHAIN] for s in ('left', 'right')]) # (2,4): knee, ankle, heel, toe
 
 def _runs(mask): # [(first, past the last)] of True stretches
     d = np.flatnonzero(np.diff(np.r_[0, np.asarray(mask, int), 0]))
     return list(zip(d[::2].tolist(), d[1::2].tolist()))
 
+def leg_path(
+    seen:np.ndarray, # What was drawn: (n,2,p,2), own and other leg, p points relative to the hips, parts of height; NaN = not seen
+    fps:float, # Hz
+    keep:np.ndarray, # (n,2) price of taking each drawing
+    drop:np.ndarray, # (n,) price of taking neither
+    max_n:int=6, # Most frames in a row without a drawing
+    accel:float=30., # What a leg does at most, heights/s²
+    noise:float=.012, # Jitter, parts of height
+)->np.ndarray: # (n,): 0 own, 1 other, -1 neither
+    "The cheapest steady path of one leg through what was drawn (second-order Viterbi that may skip frames)"
+    n = len(seen)
+    x, keep = np.nan_to_num(seen), np.where(np.isfinite(seen).all((2,3)), keep, np.inf)
+    gaps = np.arange(1, min(max_n+1, max(n-1, 1))+1)
+    sd = accel/fps**2*(gaps[:,None]+gaps)/2+noise*(1/gaps[:,None]+1/gaps) # of a change of velocity, heights a frame
+    paid = np.r_[0, np.cumsum(drop)]
+    cost = np.full((n,2,len(gaps),2), np.inf) # of arriving at frame k with drawing c, g frames after drawing d
+    came, v = np.full(cost.shape, -1), np.zeros((n,len(gaps),2,2)+x.shape[2:])
+    best = np.inf, None
+    for k in range(1, n):
+        m = min(len(gaps), k)
+        j = k-gaps[:m]
+        v[k,:m] = (x[k][None,:,None]-x[j][:,None])/gaps[:m,None,None,None,None]
+        dv = v[k,:m][:,:,:,None,None]-v[j].transpose(0,2,1,3,4,5)[:,None] # (g, c, d, g before, c before, p, xy)
+        step = (dv**2).sum(-1).mean(-1)/sd[:m,None,None,:,None]**2+cost[j][:,None]
+        step = step.reshape(m, 2, 2, -1)
+        at, begin = step.argmin(-1), (paid[j][:,None]+keep[j])[:,None]
+        least = np.take_along_axis(step, at[...,None], -1)[...,0]
+        came[k,:,:m] = np.where(least<=begin, at, -1).transpose(1,0,2)
+        skipped = (paid[k]-paid[j+1])[:,None,None]
+        cost[k,:,:m] = (np.minimum(least, begin)+keep[k][None,:,None]+skipped).transpose(1,0,2)
+        end = cost[k]+paid[n]-paid[k+1]
+        if end.min()<best[0]: best = end.min(), (k, *np.unravel_index(end.argmin(), end.shape))
+    return _walk_back(n, came, best[1])
+
+def _walk_back(n, came, at):
+    out = np.full(n, -1)
+    while at is not None:
+        k, c, g, d = at
+        out[k], j, a = c, k-g-1, came[at]
+        if a<0: out[j], at = d, None
+        else: at = j, d, a//2, a%2
+    return out
+
+# %% ../nbs/00c_pose.ipynb #c1f11c5b
 def _hermite(v, a, b): # Rows a..b-1 of (n,k) from the rows around them; slopes from two good rows a side where there are
     t0, t1, n = a-1, b, len(v)
     s0 = v[t0]-v[t0-1] if t0>0 and np.isfinite(v[t0-1]).all() else (v[t1]-v[t0])/(t1-t0)
     s1 = v[t1+1]-v[t1] if t1+1<n and np.isfinite(v[t1+1]).all() else (v[t1]-v[t0])/(t1-t0)
     h = t1-t0
     u = ((np.arange(a, b)-t0)/h)[:,None]
-    return ((2*u**3-3*u**2+1)*v[t0]+(u**3-2*u**2+u)*h*s0+(3*u**2-2*u**3)*v[t1]+(u**3-u**2)*h*s1)
+    return (2*u**3-3*u**2+1)*v[t0]+(u**3-2*u**2+u)*h*s0+(3*u**2-2*u**3)*v[t1]+(u**3-u**2)*h*s1
 
-def _swing(xy, side, a, b): # Leg points of rows a..b-1 as if it swung on: {landmark: (b-a,2)}
-    hip = xy[:,_LM[f'{side}_hip']]
-    out, at = {}, {'hip': hip[a:b]}
-    for p,q in _CHAIN:
-        z = (xy[:,_LM[f'{side}_{q}']]-xy[:,_LM[f'{side}_{p}']]).astype(float)
-        lo, hi = max(0, a-2), min(len(z), b+2)
-        ang = np.full(len(z), np.nan)
-        rows = np.r_[lo:a, b:hi]
-        ang[rows] = np.unwrap(np.arctan2(z[rows,1], z[rows,0]))
-        polar = np.stack([ang, np.hypot(*z.T)], 1)
-        r = _hermite(polar, a, b)
-        at[q] = at[p]+np.stack([np.cos(r[:,0]), np.sin(r[:,0])], 1)*r[:,1:]
-        out[_LM[f'{side}_{q}']] = at[q]
-    return out
+def _swing_on(hip, leg, bad): # (n,2), (n,4,2) → (n,4,2), bad rows as if the leg swung on; NaN where a track begins or ends badly
+    at = {'hip': hip}
+    for i,(p,q) in enumerate(_CHAIN):
+        z = np.where(bad[:,None], np.nan, leg[:,i]-(hip if p=='hip' else leg[:,0 if p=='knee' else 1]))
+        polar = np.stack([np.arctan2(z[:,1], z[:,0]), np.hypot(*z.T)], 1)
+        ok = np.isfinite(polar).all(1)
+        polar[ok,0] = np.unwrap(polar[ok,0])
+        for a,b in _runs(bad):
+            if a and b<len(z): polar[a:b] = _hermite(polar, a, b)
+        at[q] = at[p]+np.stack([np.cos(polar[:,0]), np.sin(polar[:,0])], 1)*polar[:,1:]
+    return np.stack([at[q] for _,q in _CHAIN], 1)
 
-def _collapses(xy, h, near=.05): # Stretches where knees and ankles coincide
-    d = np.linalg.norm(xy[:,_LEGS[0,:2]]-xy[:,_LEGS[1,:2]], axis=-1)/h
-    on = (d<near).all(1)
-    for a,b in _runs(~on):
-        if 0<a and b<len(on) and b-a==1: on[a:b] = True
-    return _runs(on)
+# %% ../nbs/00c_pose.ipynb #3d39fa66
+def _drawn(xy, h): # (n,2,2,2): knee and foot of each leg relative to the hips, parts of height
+    foot = xy[:,_LEGS[:,1:]]
+    n = np.isfinite(foot).all(-1).sum(2)[...,None]
+    mean = np.where(n>0, np.nansum(foot, 2)/np.maximum(n, 1), np.nan) # an import may lack heels or toes
+    return (np.stack([xy[:,_LEGS[:,0]], mean], 2)-_nanmid(xy, 'left_hip', 'right_hip')[:,None,None])/h
 
-def _grow(xy, side, a, b, most): # Over neighbours on the way there and back, where the shank is too short
-    shank = np.linalg.norm(xy[:,_LM[f'{side}_ankle']]-xy[:,_LM[f'{side}_knee']], axis=-1)
-    bad = np.abs(shank/np.nanmedian(shank)-1)>.18
-    lo, hi = a, b
-    while lo>1 and a-lo<most and bad[lo-1]: lo -= 1
-    while hi<len(bad)-1 and hi-b<most and bad[hi]: hi += 1
-    return lo, hi
+def repair_legs(
+    track:Track, # Track as the network gave it
+    max_s:float=.2, # Longest stretch to replace, s
+    least:float=.06, # Smallest departure of ankle, heel and toe that counts as wrong, parts of height
+)->Track: # The same; a replaced leg has half its score
+    "Give each leg its steady path: exchange swapped names, replace a leg drawn where it cannot be"
+    xy, score, h, fps = track.xy.astype(float), track.score.copy(), np.nanmedian(track.height_px), float(track.fps)
+    out, max_n, seen = xy.copy(), int(max_s*fps+1e-6), _drawn(xy, h)
+    one = (np.linalg.norm(seen[:,0]-seen[:,1], axis=-1)<least).all(1)
+    sure = score[:,_LEGS].mean(2)/np.median(score[:,_LEGS].mean(2), 0).clip(1e-6)
+    for k in (0, 1):
+        keep, drop = one[:,None]+np.array([0, .3]), .1+.9*sure[:,k].clip(0, 1)
+        for a,b in _together(np.isfinite(seen[:,k]).all((1,2)), max_n):
+            w = slice(a, b)
+            path = leg_path(seen[w][:,[k,1-k]], fps, keep[w], drop[w], max_n)
+            leg = np.where((path==1)[:,None,None], xy[w][:,_LEGS[1-k]], xy[w][:,_LEGS[k]])
+            leg = _swing_on(xy[w][:,_LM[('left_hip', 'right_hip')[k]]], leg, path<0)
+            away = np.nan_to_num(np.linalg.norm(leg-xy[w][:,_LEGS[k]], axis=-1)[:,1:], nan=np.inf).max(1)/h
+            for c,d in _runs(path!=0):
+                if away[c:d].max()<least: continue
+                out[a+c:a+d,_LEGS[k]] = leg[c:d]
+                score[a+c:a+d,_LEGS[k]] = np.where((path[c:d]==1)[:,None], track.score[a+c:a+d][:,_LEGS[1-k]], score[a+c:a+d][:,_LEGS[k]]/2)
+    return replace(track, xy=out, score=score)
 
-def repair_collapses(
-    track:Track, # Track with legs named steadily
-    max_s:float=.2, # Longest stretch to replace, s; longer ones become NaN
-    least:float=.06, # Smallest departure that counts as wrong, parts of height
-)->Track: # The same, the wrong leg replaced or missing
-    "Where both legs are drawn on one, let the wrong one swing on instead"
-    xy, score, h = track.xy.copy(), track.score.copy(), np.nanmedian(track.height_px)
-    most = max(1, round(.1*float(track.fps)))
-    for a,b in _collapses(xy, h):
-        best = (least, None)
-        for side in ('left', 'right'):
-            lo, hi = _grow(xy, side, a, b, most)
-            if lo<1 or hi>=len(xy) or not np.isfinite(xy[[lo-1,hi]][:,_LEGS]).all(): continue
-            new = _swing(xy, side, lo, hi)
-            far = np.mean([np.median(np.linalg.norm(v-xy[lo:hi,k], axis=-1)) for k,v in new.items()])/h
-            best = max(best, (far, (lo, hi, new)), key=lambda o: o[0])
-        if best[1] is None: continue
-        lo, hi, new = best[1]
-        for k,v in new.items(): xy[lo:hi,k] = v if hi-lo<=max_s*track.fps else np.nan
-        score[lo:hi,list(new)] *= .5
-    return replace(track, xy=xy, score=score)
+def _together(ok, max_n): # Stretches of a track whose holes are at most max_n frames
+    ends = _runs(ok)
+    joined = []
+    for a,b in ends:
+        if joined and a-joined[-1][1]<=max_n: joined[-1] = (joined[-1][0], b)
+        else: joined.append((a, b))
+    return [(a, b) for a,b in joined if b-a>3]
 
-# %% ../nbs/00c_pose.ipynb #b525eb99
+# %% ../nbs/00c_pose.ipynb #c5d84ca9
 def _full(rows, a, b): # Rows [(frame, t_s, xy, score, box)] → arrays over frames a..b, NaN where missing
     n = b-a+1
     xy, score, box = np.full((n,33,2), np.nan), np.zeros((n,33)), np.full((n,4), np.nan)
@@ -462,7 +476,7 @@ def _pieces(rows, max_n): # Cut where more than max_n frames are missing
     at = [k+1 for k,(p,q) in enumerate(zip(rows, rows[1:])) if q[0]-p[0]>max_n+1]
     return [rows[a:b] for a,b in zip([0]+at, at+[len(rows)])]
 
-# %% ../nbs/00c_pose.ipynb #7c6abc06
+# %% ../nbs/00c_pose.ipynb #99b66a0c
 def smooth(
     v:np.ndarray, # (n,…); NaN stays and is not smoothed across
     fps, # Hz
@@ -479,8 +493,8 @@ def smooth(
             if b-a>=w: flat[a:b,cols] = savgol_filter(flat[a:b][:,cols], w, 2, axis=0)
     return flat.reshape(v.shape)
 
-# %% ../nbs/00c_pose.ipynb #a39bc06e
-def _hide(xy, score, w, h, least=.1): # Points outside the picture or hardly believed are missing
+# %% ../nbs/00c_pose.ipynb #1c65c7fe
+def _hide(xy, score, w, h, least=.05): # Points outside the picture or hardly believed are missing
     out = (xy[...,0]<0)|(xy[...,1]<0)|(xy[...,0]>=w)|(xy[...,1]>=h)|(score<least)
     return np.where(out[...,None], np.nan, xy)
 
@@ -491,11 +505,11 @@ def tidy(
     "Repair left and right, fill short gaps, smooth, and mark what lies outside the picture as missing"
     max_n = int(max_gap_s*float(track.fps)+1e-6)
     fill = lambda v: _fill(np.array(v, float).reshape(len(v), -1), max_n).reshape(v.shape)
-    track = repair_collapses(repair_swaps(replace(track, xy=fill(track.xy))), max_gap_s)
+    track = repair_legs(replace(track, xy=fill(track.xy)), max_gap_s)
     xy = smooth(fill(track.xy), track.fps)
     return replace(track, xy=_hide(xy, track.score, track.width, track.height), box=np.stack([_fill1d(c) for c in track.box.T], 1))
 
-# %% ../nbs/00c_pose.ipynb #a6897ceb
+# %% ../nbs/00c_pose.ipynb #ad3a09a8
 def _ahead(frames, est, every): # Decode and detect in a thread of its own: (t_s, frame, detected or None)
     out, stop = queue.Queue(maxsize=4), threading.Event()
     def put(x):
