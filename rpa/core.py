@@ -301,12 +301,15 @@ def _claim(target, make):
     "Make an empty temporary file or folder for `target` in `.partial`"
     folder = target.parent/'.partial'
     for _ in range(100): # another writer may remove the empty folder between the two steps
-        folder.mkdir(parents=True, exist_ok=True)
         tmp = folder/f'{_host}-{os.getpid()}-{next(_counter)}-{target.name}'
-        try: make(tmp)
-        except FileNotFoundError: continue
-        _sweep(folder)
-        return tmp
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            make(tmp)
+        except (FileNotFoundError, FileExistsError):
+            if any(p.exists() and not p.is_dir() for p in (folder, *folder.parents)): raise
+        else:
+            _sweep(folder)
+            return tmp
     raise RpaError(f'atomic_path: {folder} keeps disappearing; is something else cleaning it?')
 
 
@@ -318,7 +321,7 @@ def _swap(a, b):
 
 def _disk_error(e, target, tmp):
     "The RpaError for an OSError of writing `target`, or None when it is about something else"
-    near = e.filename is None or any(str(e.filename).startswith(str(p)) for p in (tmp, target, target.parent))
+    near = tmp is None or e.filename is None or any(str(e.filename).startswith(str(p)) for p in (tmp, target.parent))
     why = _DISK.get(e.errno) if near or e.errno in (errno.ENOSPC, errno.EDQUOT) else None
     return why and RpaError(f'cannot write {target}: {why}')
 
@@ -331,7 +334,7 @@ def _atomic(path, make, publish):
         yield tmp
         publish(tmp, target)
     except OSError as e:
-        if err := _disk_error(e, target, tmp or target.parent): raise err from e
+        if err := _disk_error(e, target, tmp): raise err from e
         raise
     finally:
         if tmp is not None:
