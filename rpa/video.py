@@ -54,7 +54,10 @@ def _matrix(frame):
     return 'ITU709' if frame.width>=1280 or frame.height>576 else 'ITU601'
 
 
-def _full(frame): return frame.color_range==2 or frame.format.name.startswith('yuvj')
+def _full(frame):
+    "Does luma go from 0 to 255? Grey without a note does"
+    name = frame.format.name
+    return frame.color_range==2 or name.startswith('yuvj') or name.startswith('gray') and frame.color_range!=1
 
 
 def _rgb(frame, w, h):
@@ -428,13 +431,9 @@ def read_frames(
     if height is not None and height<1: raise RpaError(f'read_frames: height must be at least 1 px, got {height}')
     pick = _resampled if info.variable_rate or to!=info.fps else _native
     frames = _frames_from(info.path, info, max(0., start_s-float(1/info.fps)), partial)
-    last = pixels = None
     for t,f in pick(frames, to, start_s, min(end_s, info.duration_s)):
-        if f is last: pixels = pixels.copy()
-        else:
-            stored = (info.height, info.width) if _turned(_display(f)) else (info.width, info.height)
-            pixels, last = _pixels(f, gray, _stored_size(info, f, stored, height)), f
-        yield t, pixels
+        stored = (info.height, info.width) if _turned(_display(f)) else (info.width, info.height)
+        yield t, _pixels(f, gray, _stored_size(info, f, stored, height))
 
 
 def read_video(
