@@ -116,16 +116,16 @@ def store(
 @contextmanager
 def _opened(path, mode):
     text = {} if 'b' in mode else dict(encoding='utf-8', newline='\n' if 'w' in mode else None)
-    with _explained(path):
-        if 'r' in mode:
+    if 'r' in mode:
+        with _explained(path):
             f = _fs(path.protocol).open(path.key, mode, **text) if path.is_remote else open(path.key, mode, **text)
-            with f: yield f
-        elif not path.is_remote:
-            with atomic_path(path.key) as tmp, open(tmp, mode, **text) as f: yield f
-        else: # closing a remote file would upload what is there, also after an error: so write here first
-            with tempfile.TemporaryDirectory() as d:
-                with open(f'{d}/upload', mode, **text) as f: yield f
-                _fs(path.protocol).put_file(f'{d}/upload', path.key)
+        with f: yield f
+    elif not path.is_remote:
+        with atomic_path(path.key) as tmp, open(tmp, mode, **text) as f: yield f
+    else: # closing a remote file would upload what is there, also after an error: so write here first
+        with tempfile.TemporaryDirectory() as d:
+            with open(f'{d}/upload', mode, **text) as f: yield f
+            with _explained(path): _fs(path.protocol).put_file(f'{d}/upload', path.key)
 
 
 @patch
@@ -151,7 +151,7 @@ def read_bytes(
     self:StorePath,
 )->bytes: # Content of the file
     "Read a file"
-    with self.open() as f: return f.read()
+    with _explained(self), self.open() as f: return f.read()
 
 
 @patch
@@ -170,7 +170,7 @@ def sha256(
 )->str: # 64 hex digits
     "Hash of the content, read piece by piece"
     h = hashlib.sha256()
-    with self.open() as f:
+    with _explained(self), self.open() as f:
         while block := f.read(1<<20): h.update(block)
     return h.hexdigest()
 
@@ -179,6 +179,7 @@ def _names(path, recursive):
     "Names of the files below a folder, relative to it"
     if not path.is_remote:
         root = Path(path.key)
+        if not root.is_dir(): raise FileNotFoundError(path.key)
         return [p.relative_to(root).as_posix() for p in root.glob('**/*' if recursive else '*') if p.is_file()]
     fs = _fs(path.protocol)
     root = fs._strip_protocol(str(path)).rstrip('/')+'/'
