@@ -15,7 +15,9 @@ from math import ceil
 from pathlib import Path
 
 import av
-import cv2
+try: import cv2
+except ImportError as e:
+    raise ImportError(f'opencv-python cannot start ({e}): apt-get install libgl1 libglib2.0-0') from e
 import numpy as np
 from av.stream import Disposition
 from av.video.reformatter import Interpolation
