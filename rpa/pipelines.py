@@ -371,7 +371,8 @@ def _stage(path, dst, parameters):
     done = read_json(log) if log.exists() else {}
     if (dst/'notebooks'/path.name).exists() and done.get(path.stem)==_state(path, parameters):
         return say(f'{path.stem}: nothing has changed since it was run')
-    start = time.time()
+    start, done = time.time(), {k:v for k,v in done.items() if k < path.stem}
+    write_json(log, done) # the stages after this one must run again too
     execute(path, dst/'notebooks'/path.name, parameters)
     write_json(log, done | {path.stem: _state(path, parameters)})
     say(f'{path.stem}: done in {time.time()-start:.0f} s')

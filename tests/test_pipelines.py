@@ -233,6 +233,6 @@ def test_demo_runs_the_chain_once(checkout, capsys):
     assert len(log.read_text().splitlines())==5
     (checkout/'runs'/'demo'/'04_train.txt').write_text('changed by hand')
     demo()
-    assert log.read_text().splitlines()[5:]==['04_train 40'] # the only stage whose files changed
+    assert log.read_text().splitlines()[5:]==['04_train 40', '05_infer 40'] # the stage whose file changed, and all after it
     demo(seed=2)
     assert (checkout/'runs'/'demo-2'/'log.txt').read_text().splitlines()[0]=='01_processing 42'
