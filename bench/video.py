@@ -8,7 +8,7 @@
   write_video  16 RGB frames to a clip, against libx264 alone on frames that are already YUV (the floor), and against
                its preset `veryfast`
   read_frames  RGB frames of a 1280x720 film with exact colours, against OpenCV's `VideoCapture`
-Figures are the best of the rounds, since a shared machine only ever adds time. One thread each.
+Figures are processor time, the best of the rounds, so that other work on the machine counts little.
 """
 import argparse, os, platform, tempfile, time
 from pathlib import Path
@@ -65,13 +65,13 @@ def opencv(path, code):
 
 
 def best(rounds, **ways):
-    "Best time of each way, s, all ways in turns"
+    "Best processor time of each way, s, all ways in turns"
     t = {k:[] for k in ways}
     for _ in range(rounds):
         for k,f in ways.items():
-            a = time.perf_counter()
+            a = time.process_time()
             f()
-            t[k].append(time.perf_counter()-a)
+            t[k].append(time.process_time()-a)
     return {k:min(v) for k,v in t.items()}
 
 
