@@ -16,7 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 from .core import (LABELS, LapName, RpaError, atomic_path, n_workers, progress, read_json, say, settings_hash, sha256,
                       stable_seed, write_json)
-from .video import contact_sheet, write_video
+from .video import write_video
 
 # %% ../nbs/00e_synth.ipynb #99eae689
 BODY = dict(thigh=.245, shank=.246, ankle=.039, foot=.152, trunk=.288, upper_arm=.186, forearm=.146, hand=.080,
