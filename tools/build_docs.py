@@ -23,8 +23,10 @@ def front_matter(nb): # The fields nbdev wrote into a staged notebook's first ce
 def own_links(nb, base): # The site's own address becomes a relative one; a source link needs a public repository
     def local(text):
         text = re.sub(r'\[source\]\(\S+?/blob/\S+?\)\{[^}]*\}\s*', '', ''.join(text))
+        # a signature is code: no Markdown link can stand in it
         text = re.sub(r'```python\n.*?```', lambda m: re.sub(r'\[(`[^`]+`)\]\([^)]*\)', r'\1', m[0]), text, flags=re.S)
-        return text.replace(base, '') # a signature is code: no Markdown link can stand in it
+        text = re.sub(r'(\]\(\S+\.html#\w+)\.\w+\)', r'\1)', text) # a method is explained where its class is
+        return text.replace(base, '')
     for c in nb['cells']:
         if c['cell_type']=='markdown': c['source'] = local(c['source'])
         for o in c.get('outputs', []):
@@ -45,7 +47,9 @@ def rename(staged, base): # Give every staged notebook the name of its page: 00_
         names[path.name] = page
     for f in (staged/'sidebar.yml', *staged.glob('*.ipynb')): # links from page to page
         text = f.read_text(encoding='utf-8')
-        for old,new in names.items(): text = re.sub(rf'(- |\()(?:nbs/)?{re.escape(old)}', rf'\g<1>{new}', text)
+        for old,new in names.items():
+            stem = Path(old).stem
+            text = re.sub(rf'(- |\()(?:nbs/)?{stem}\.(?:ipynb|html)', rf'\g<1>{new}', text)
         f.write_text(text, encoding='utf-8')
 
 
