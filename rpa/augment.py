@@ -93,24 +93,34 @@ def value_table(
     return np.rint((np.arange(256)*brightness-128)*contrast+128).clip(0, 255).astype(np.uint8)
 
 
-def _each(frames, f): # Run f(frame, out) into one block
-    out = np.empty_like(frames)
-    for a,b in zip(frames, out): f(a, b)
-    return out
+def _chain(p, h, w):
+    "The function of one picture, of any number of channels, that does what `p` says"
+    turn, sigma = (p.angle_deg, p.scale)!=(0, 1), p.sigma_px*h/224
+    m, how = warp_matrix(p, w, h), dict(flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    blur = cv2.getGaussianKernel(2*int(np.ceil(3*sigma))+1, sigma) if sigma>0 else None
+    table = value_table(p.brightness, p.contrast) if (p.brightness, p.contrast)!=(1, 1) else None
+    x, y, x1, y1 = (round(v) for v in np.multiply(_corners(p.cutout), (w, h, w, h)))
+    def f(a):
+        if turn: a = cv2.warpAffine(a, m, (w, h), **how)
+        elif p.flip: a = cv2.flip(a, 1)
+        if blur is not None: a = cv2.sepFilter2D(a, -1, blur, blur)
+        if table is not None: a = cv2.LUT(a, table)
+        a[y:y1,x:x1] = 128
+        return a
+    return f
 
 
-def _warp(frames, p):
-    h,w = frames.shape[1:3]
-    if p.angle_deg==0 and p.scale==1: return frames[:,:,::-1].copy() if p.flip else frames.copy()
-    m = warp_matrix(p, w, h)
-    how = dict(flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    return _each(frames, lambda a,b: cv2.warpAffine(a, m, (w, h), dst=b, **how))
+def _corners(box): return (box[0], box[1], box[0]+box[2], box[1]+box[3]) if box else (0, 0, 0, 0)
 
 
-def _cover(frames, box):
-    h,w = frames.shape[1:3]
-    x0, y0, x1, y1 = (round(v) for v in (box[0]*w, box[1]*h, (box[0]+box[2])*w, (box[1]+box[3])*h))
-    frames[:,y0:y1,x0:x1] = 128
+def _in_fours(frames, f):
+    "Run `f` on four gray frames at a time, as one picture of four channels"
+    n, (h,w) = len(frames), frames.shape[1:]
+    out = np.empty((-(-n//4)*4, h, w), np.uint8)
+    for i in range(0, n, 4):
+        some = list(frames[i:i+4])
+        cv2.split(f(cv2.merge(some+some[-1:]*(4-len(some)))), list(out[i:i+4]))
+    return out[:n]
 
 
 def apply_params(
@@ -121,14 +131,11 @@ def apply_params(
     x = np.asarray(frames)
     if x.dtype!=np.uint8 or x.ndim not in (3, 4) or x.ndim==4 and x.shape[3]!=3 or not x.size:
         raise RpaError(f'augment: a clip must be uint8 (n, h, w) or (n, h, w, 3); got {x.dtype} {x.shape}')
-    if gray := params.gray and x.ndim==4: x = np.stack([cv2.cvtColor(f, cv2.COLOR_RGB2GRAY) for f in x])
-    x = _warp(x, params)
-    sigma = params.sigma_px*x.shape[1]/224
-    if sigma>0: x = _each(x, lambda a,b: cv2.GaussianBlur(a, (0, 0), sigma, dst=b))
-    if (params.brightness, params.contrast)!=(1, 1):
-        x = cv2.LUT(x.reshape(-1, x.shape[2]), value_table(params.brightness, params.contrast)).reshape(x.shape)
-    if params.cutout: _cover(x, params.cutout)
-    return np.repeat(x[...,None], 3, -1) if gray else x
+    if params==AugmentParams(): return x.copy()
+    f = _chain(params, *x.shape[1:3])
+    if x.ndim==4 and not params.gray: return np.stack([f(a.copy()) for a in x])
+    if x.ndim==3: return _in_fours(x, f)
+    return np.repeat(_in_fours(np.stack([cv2.cvtColor(a, cv2.COLOR_RGB2GRAY) for a in x]), f)[...,None], 3, -1)
 
 # %% ../nbs/03_augment.ipynb #f2397a69
 def augment_clip(

@@ -473,6 +473,7 @@ class SplitMade:
     audit:Audit # Result of the audit
     warnings:list # What the split cannot be used for
 
+    def __repr__(self): return f'{self.path}\n{summary(self.parts)}'
     def _repr_html_(self): return summary(self.parts).to_html()
 
 
@@ -583,7 +584,7 @@ def plot_split(
         _bars(ax, table.reindex(columns=sorted(set(label)), fill_value=0))
         ax.set_title(f'{p}: {len(table)} runners, {len(r)} clips', fontsize=8)
     axes[0].set_ylabel('clips')
-    axes[0].legend([KNOWN_LABELS[l] for l in sorted(set(label))], fontsize=7)
+    axes[-1].legend([KNOWN_LABELS[l] for l in sorted(set(label))], fontsize=7, loc='upper left', bbox_to_anchor=(1, 1))
     if title: fig.suptitle(title, fontsize=9)
     plt.close(fig)
     return fig
