@@ -4,10 +4,12 @@
 
 # %% auto #0
 __all__ = ['LANDMARKS', 'WEIGHTS', 'lm', 'Track', 'save_tracks', 'load_tracks', 'weights_path', 'crop_matrix', 'refine',
-           'box_roi', 'PoseEstimator', 'iou', 'leg_path', 'repair_legs', 'smooth', 'tidy', 'track_people']
+           'box_roi', 'PoseEstimator', 'iou', 'leg_path', 'repair_legs', 'smooth', 'tidy', 'track_people',
+           'draw_tracks', 'read_openpose', 'read_halpe26', 'read_coco17', 'read_keypoints']
 
 # %% ../nbs/00c_pose.ipynb #06730768
-import json, queue, re, threading
+import os, queue, re, threading, zipfile
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
@@ -18,7 +20,7 @@ import numpy as np
 from scipy.signal import savgol_filter
 from scipy.ndimage import median_filter
 import rpa
-from .core import RpaError, as_fps, atomic_path, progress as _bar, sha256
+from .core import RpaError, as_fps, atomic_path, progress as _bar, read_json, sha256
 
 # %% ../nbs/00c_pose.ipynb #dec6791b
 LANDMARKS = ['nose', 'left_eye_inner', 'left_eye', 'left_eye_outer', 'right_eye_inner', 'right_eye', 'right_eye_outer',
@@ -123,7 +125,7 @@ def load_tracks(
     "Read tracks back"
     try:
         with np.load(path, allow_pickle=False) as z: d = {k:z[k] for k in ('head', 'source', *_ROWS)}
-    except (OSError, ValueError, KeyError, EOFError) as e:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
         raise RpaError(f'load_tracks: {path} must be an npz written by save_tracks; {type(e).__name__}: {e}') from None
     ends = np.cumsum(d['head'][:,2])
     return [Track(id=int(i), person=int(p), width=int(w), height=int(h), fps=Fraction(int(a), int(b)), source=str(s),
@@ -181,6 +183,16 @@ def box_roi(
     x0, y0, x1, y1 = map(float, box)
     return (x0+x1)/2, (y0+y1)/2, 1.25*max(x1-x0, y1-y0), 0.
 
+@contextmanager
+def _hush(): # The runtime greets on stderr when a network is loaded; errors come as exceptions all the same
+    keep, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(keep, 2)
+        os.close(keep); os.close(null)
+
 class PoseEstimator:
     "MoveNet MultiPose and BlazePose full on the CPU; one instance per thread of work"
     def __init__(self,
@@ -189,8 +201,9 @@ class PoseEstimator:
     ):
         from ai_edge_litert.interpreter import Interpreter
         self.long_side, self._shape = long_side, None
-        self._net, self._blaze = [Interpreter(str(weights_path(n)), num_threads=threads) for n in WEIGHTS]
-        self._blaze.allocate_tensors()
+        with _hush():
+            self._net, self._blaze = [Interpreter(str(weights_path(n)), num_threads=threads) for n in WEIGHTS]
+            self._blaze.allocate_tensors()
         self._in = self._blaze.get_input_details()[0]['index']
         self._out = {d['name']:d['index'] for d in self._blaze.get_output_details()}
         self._crop, self._pic = np.empty((256,256,3), np.uint8), np.empty((1,256,256,3), np.float32)
@@ -310,7 +323,7 @@ class _Follower:
         dist = dist.reshape(len(boxes), len(self.people))
         taken = {self.owner[i]:d for d,i in enumerate(ids) if i in self.owner}
         for d,i in enumerate(ids):
-            p = self.owner.get(i) or self._same(dist[d], taken, self.people)
+            p = self.owner.get(i) or self._same(dist[d], taken) or self._returning(points[d], boxes[d], taken, t_s)
             if p is None:
                 if i<0 and scores[d]<.25: continue
                 p = _Person(len(self.all)+1)
@@ -325,9 +338,20 @@ class _Follower:
         for p in self.people:
             if t_s-p.agreed_s>self.coast_s: p.roi = p.now = None
 
-    def _same(self, dist, taken, people): # A living person that nobody claims and that this detection shows
-        free = [(x, k) for k,(x,p) in enumerate(zip(dist, people)) if p not in taken and x<=self.near]
-        return people[min(free)[1]] if free else None
+    def _same(self, dist, taken): # A person in sight that nobody claims and that this detection shows
+        free = [(x, k) for k,(x,p) in enumerate(zip(dist, self.people)) if p not in taken and x<=self.near]
+        return self.people[min(free)[1]] if free else None
+
+    def _returning(self, points, box, taken, t_s): # A person lost from sight who would have walked to here
+        at, size, free = points[_MID17[:2]].mean((0,1))[:2], max(box[2]-box[0], box[3]-box[1]), []
+        for k,p in enumerate(self.people):
+            if p in taken or p.now or len(p.rows)<3: continue
+            rows = [r for r in p.rows if p.rows[-1][1]-r[1]<=.6]
+            t, c = np.array([r[1] for r in rows]), np.array([r[2][_MID33[:2]].mean((0,1)) for r in rows])
+            v = np.median(np.diff(c, axis=0)/np.diff(t)[:,None], axis=0) if len(rows)>1 else np.zeros(2)
+            off = np.hypot(*(np.median(c+v*(t_s-t)[:,None], axis=0)-at))/size
+            if off<=2*self.near: free.append((off, k))
+        return self.people[min(free)[1]] if free else None
 
     def _number(self, boxes, scores, t_s): # ByteTrack's number of each detection, -1 = none yet
         import supervision as sv
@@ -426,6 +450,15 @@ def _drawn(xy, h): # (n,2,2,2): knee and foot of each leg relative to the hips, 
     mean = np.where(n>0, np.nansum(foot, 2)/np.maximum(n, 1), np.nan) # an import may lack heels or toes
     return (np.stack([xy[:,_LEGS[:,0]], mean], 2)-_nanmid(xy, 'left_hip', 'right_hip')[:,None,None])/h
 
+def _paths(seen, fps, keep, drop, max_n): # Of both legs, which never take the same drawing
+    other = np.zeros(len(seen)) # price that keeps a leg off the other's drawing where both wanted one
+    for _ in range(3):
+        paths = [leg_path(seen[:,[k,1-k]], fps, np.stack([keep[:,0], keep[:,1]+other], 1), drop[:,k], max_n) for k in (0, 1)]
+        both = (paths[0]>=0)&(paths[1]>=0)&(paths[0]!=paths[1])
+        if not both.any(): return paths
+        other[both] = np.inf
+    return [leg_path(seen[:,[k,1-k]], fps, keep+np.array([0, np.inf]), drop[:,k], max_n) for k in (0, 1)]
+
 def repair_legs(
     track:Track, # Track as the network gave it
     max_s:float=.2, # Longest stretch to replace, s
@@ -435,12 +468,13 @@ def repair_legs(
     xy, score, h, fps = track.xy.astype(float), track.score.copy(), np.nanmedian(track.height_px), float(track.fps)
     out, max_n, seen = xy.copy(), int(max_s*fps+1e-6), _drawn(xy, h)
     one = (np.linalg.norm(seen[:,0]-seen[:,1], axis=-1)<least).all(1)
+    for a,b in _together(one, 1): one[a:b] &= b-a<=max_n # who stands side-on has them together all the time
     sure = score[:,_LEGS].mean(2)/np.median(score[:,_LEGS].mean(2), 0).clip(1e-6)
-    for k in (0, 1):
-        keep, drop = one[:,None]+np.array([0, .3]), .1+.9*sure[:,k].clip(0, 1)
-        for a,b in _together(np.isfinite(seen[:,k]).all((1,2)), max_n):
-            w = slice(a, b)
-            path = leg_path(seen[w][:,[k,1-k]], fps, keep[w], drop[w], max_n)
+    keep, drop = one[:,None]+np.array([0, .1]), .1+.9*sure.clip(0, 1)
+    for a,b in _together(np.isfinite(seen).all((1,2,3)), max_n):
+        if b-a<4: continue
+        w = slice(a, b)
+        for k,path in enumerate(_paths(seen[w], fps, keep[w], drop[w], max_n)):
             leg = np.where((path==1)[:,None,None], xy[w][:,_LEGS[1-k]], xy[w][:,_LEGS[k]])
             leg = _swing_on(xy[w][:,_LM[('left_hip', 'right_hip')[k]]], leg, path<0)
             away = np.nan_to_num(np.linalg.norm(leg-xy[w][:,_LEGS[k]], axis=-1)[:,1:], nan=np.inf).max(1)/h
@@ -456,14 +490,15 @@ def _together(ok, max_n): # Stretches of a track whose holes are at most max_n f
     for a,b in ends:
         if joined and a-joined[-1][1]<=max_n: joined[-1] = (joined[-1][0], b)
         else: joined.append((a, b))
-    return [(a, b) for a,b in joined if b-a>3]
+    return joined
 
 # %% ../nbs/00c_pose.ipynb #c5d84ca9
-def _full(rows, a, b): # Rows [(frame, t_s, xy, score, box)] → arrays over frames a..b, NaN where missing
+def _full(rows, a, b): # Rows [(frame, t_s, xy, score, box)] → arrays over frames a..b; missing: NaN, score interpolated
     n = b-a+1
-    xy, score, box = np.full((n,33,2), np.nan), np.zeros((n,33)), np.full((n,4), np.nan)
+    xy, box = np.full((n,33,2), np.nan), np.full((n,4), np.nan)
     i = np.array([r[0] for r in rows])-a
-    xy[i], score[i], box[i] = [np.stack([r[k] for r in rows]) for k in (2,3,4)]
+    xy[i], box[i] = [np.stack([r[k] for r in rows]) for k in (2,4)]
+    score = np.stack([np.interp(np.arange(n), i, s) for s in np.stack([r[3] for r in rows], 1)], 1)
     return xy, score, box, np.isin(np.arange(n), i, invert=True)
 
 def _fill(v, max_n): # Interpolate NaN stretches of at most max_n rows in each column of (n,k); ends stay
@@ -538,7 +573,6 @@ def _tracks(person, fps, size, source, max_gap_s, min_s): # One person's rows �
         a, b = rows[0][0], rows[-1][0]
         if b-a+1<min_s*fps: continue
         xy, score, box, filled = _full(rows, a, b)
-        score = np.stack([_fill1d(np.where(filled, np.nan, s)) for s in score.T], 1)
         frame = np.arange(a, b+1)
         t = np.interp(frame, [r[0] for r in rows], [r[1] for r in rows])
         yield tidy(Track(0, frame, t, xy, score, box, filled, fps, *size, source, person.id), max_gap_s)
@@ -569,3 +603,188 @@ def track_people(
         follow.step(i, t, f, detected)
     found = [tr for p in follow.all if p.agreed>1 or (p.agreed and i<2*every) for tr in _tracks(p, fps, size, name, max_gap_s, min_s)]
     return [replace(tr, id=k) for k,tr in enumerate(sorted(found, key=lambda tr: (tr.frame[0], tr.person)), 1)]
+
+# %% ../nbs/00c_pose.ipynb #c4374287
+_BONES = [[lm(f'{s}_{a}', f'{s}_{b}') for a,b in (('shoulder','elbow'), ('elbow','wrist'), ('shoulder','hip'), ('hip','knee'),
+          ('knee','ankle'), ('ankle','heel'), ('heel','foot_index'), ('ankle','foot_index'))] for s in ('left', 'right')]
+_SIDES = [(255,150,30), (60,140,255)]
+_PEOPLE = [(90,220,90), (235,90,90), (240,220,70), (200,110,240), (80,220,220), (240,240,240)]
+
+def draw_tracks(
+    frame:np.ndarray, # (h,w,3) uint8 RGB
+    tracks:list, # Tracks of this source
+    i:int, # Number of this frame in the source
+    box:bool=True, # Draw boxes and numbers too
+)->np.ndarray: # A copy with the overlay, (h,w,3) uint8
+    "Draw every track that has a row for frame `i`"
+    out, thick = frame.copy(), max(1, round(max(frame.shape[:2])/480))
+    for tr in tracks:
+        k = i-int(tr.frame[0]) if len(tr) else -1
+        if not 0<=k<len(tr): continue
+        for bones,c in zip(_BONES, _SIDES):
+            for a,b in bones: _line(out, tr.xy[k,a], tr.xy[k,b], c, 1 if tr.filled[k] else thick)
+        if not box: continue
+        x0, y0, x1, y1 = (int(v) for v in tr.box[k].round())
+        c = _PEOPLE[(tr.person-1)%len(_PEOPLE)]
+        cv2.rectangle(out, (x0,y0), (x1,y1), c, thick)
+        cv2.putText(out, str(tr.id), (x0, max(12*thick, y0-3*thick)), cv2.FONT_HERSHEY_SIMPLEX, .5*thick, c, thick, cv2.LINE_AA)
+    return out
+
+def _line(img, a, b, colour, thick):
+    if np.isfinite(a).all() and np.isfinite(b).all():
+        cv2.line(img, tuple(int(v) for v in a.round()), tuple(int(v) for v in b.round()), colour, thick, cv2.LINE_AA)
+
+# %% ../nbs/00c_pose.ipynb #1f28a289
+_BODY25 = ['nose', None, 'right_shoulder', 'right_elbow', 'right_wrist', 'left_shoulder', 'left_elbow', 'left_wrist', None,
+    'right_hip', 'right_knee', 'right_ankle', 'left_hip', 'left_knee', 'left_ankle', 'right_eye', 'left_eye', 'right_ear',
+    'left_ear', 'left_foot_index', None, 'left_heel', 'right_foot_index', None, 'right_heel']
+_COCO17 = ['nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear', 'left_shoulder', 'right_shoulder', 'left_elbow',
+    'right_elbow', 'left_wrist', 'right_wrist', 'left_hip', 'right_hip', 'left_knee', 'right_knee', 'left_ankle', 'right_ankle']
+_HALPE26 = _COCO17+[None, None, None, 'left_foot_index', 'right_foot_index', None, None, 'left_heel', 'right_heel']
+
+def _to33(flat, names, where): # [x, y, score]·k → (33,3), NaN where not seen
+    try: p = np.array(flat, float).reshape(-1, 3)
+    except (TypeError, ValueError): p = np.zeros((0, 3))
+    if len(p)!=len(names): raise RpaError(f'{where}: a person must be {len(names)} × (x px, y px, score) numbers; got {np.size(flat)} values')
+    out = np.full((33, 3), np.nan)
+    for q,n in zip(p, names):
+        if n and np.isfinite(q).all() and q[2]>0: out[_LM[n]] = q
+    return out
+
+def _link(people, fps, keep_s=1.): # {frame: [(33,3)]} → the person's number of each, by overlap with where its box should be
+    from scipy.optimize import linear_sum_assignment
+    last, ids, new = {}, {}, 0 # last: per person (frame, centre, box) of half a second
+    def due(v, f): # the last box, moved on as the centre moved
+        (f0, c0, _), (f1, c1, box) = v[0], v[-1]
+        return box+np.tile((c1-c0)/max(f1-f0, 1)*(f-f1), 2)
+    for f in sorted(people):
+        seen = [p[np.isfinite(p[:,0]),:2] for p in people[f]]
+        boxes = np.array([_pose_box(p) for p in seen]).reshape(-1, 4)
+        live = [k for k,v in last.items() if f-v[-1][0]<=max(1, keep_s*fps)]
+        over, ids[f] = iou(np.array([due(last[k], f) for k in live]).reshape(-1, 4), boxes), [None]*len(boxes)
+        for a,b in zip(*linear_sum_assignment(-over)):
+            if over[a,b]>.1: ids[f][b] = live[a]
+        for b,(p,box) in enumerate(zip(seen, boxes)):
+            if ids[f][b] is None: ids[f][b] = new = new+1
+            last[ids[f][b]] = [v for v in last.get(ids[f][b], []) if f-v[0]<=fps/2]+[(f, p.mean(0), box)]
+    return ids
+
+def _imported(people, fps, size, source, repair, ids=None): # {frame: [(33,3)]} → tracks
+    if fps is None: raise RpaError(f'{source}: the file says no frame rate; pass fps=…, Hz')
+    if size is None: raise RpaError(f'{source}: the file says no picture size; pass size=(width, height), px')
+    fps = as_fps(fps)
+    known = {f:[k for k,p in enumerate(ps) if np.isfinite(p[:,0]).sum()>=3] for f,ps in people.items()}
+    people = {f:[people[f][k] for k in ks] for f,ks in known.items()}
+    big = max((np.nanmax(p[:,:2]) for ps in people.values() for p in ps), default=9)
+    if big<=2: raise RpaError(f'{source}: coordinates must be px, but the largest is {big:.2f}; multiply by the picture size first')
+    ids = {f:[ids[f][k] for k in ks] for f,ks in known.items()} if ids else _link(people, float(fps))
+    rows = {}
+    for f in sorted(people):
+        for i,p in zip(ids[f], people[f]): rows.setdefault(i, {})[f] = p
+    tracks = [tr for n,r in enumerate(rows.values(), 1) for tr in _imported_tracks(n, r, fps, size, source, repair)]
+    return [replace(tr, id=k) for k,tr in enumerate(sorted(tracks, key=lambda tr: (tr.frame[0], tr.person)), 1)]
+
+def _imported_tracks(person, rows, fps, size, source, repair, max_gap_s=.2): # One person's {frame: (33,3)}
+    rows = [(f, float(f/fps), p[:,:2], np.nan_to_num(p[:,2]).clip(0, 1), _pose_box(p[np.isfinite(p[:,0]),:2])) for f,p in rows.items()]
+    for piece in _pieces(rows, int(max_gap_s*float(fps)+1e-6)):
+        a, b = piece[0][0], piece[-1][0]
+        xy, score, box, filled = _full(piece, a, b)
+        frame = np.arange(a, b+1)
+        tr = Track(person, frame, frame/float(fps), xy, score, box, filled, fps, *size, source, person)
+        yield tidy(tr, max_gap_s) if repair else replace(tr, box=np.stack([_fill1d(c) for c in tr.box.T], 1))
+
+# %% ../nbs/00c_pose.ipynb #70ed7ea1
+def _frame_number(name, where):
+    digits = re.findall(r'\d+', str(name).removesuffix('_keypoints.json'))
+    if not digits: raise RpaError(f"{where}: a frame's number must stand in its name, as in walk_000000000012_keypoints.json; got '{name}'")
+    return int(digits[-1])
+
+def read_openpose(
+    path, # Folder of per-frame JSON files, or one JSON file
+    fps=None, # Frame rate, Hz
+    size=None, # (width, height) of the video, px
+    repair:bool=True, # Repair, fill and smooth as `tidy` does
+)->list: # Tracks
+    "Read OpenPose BODY_25 keypoints"
+    path = Path(path)
+    if path.is_dir():
+        files = {_frame_number(p.name, path.name):p for p in sorted(path.glob('*.json'))}
+        frames = {n:read_json(p) for n,p in files.items()}
+    else:
+        d = read_json(path)
+        frames = dict(enumerate(d if isinstance(d, list) else [d]))
+    if not frames: raise RpaError(f'read_openpose: {path} must hold JSON files, one per frame; found none')
+    if bad := [n for n,d in frames.items() if not isinstance(d, dict) or not isinstance(d.get('people'), list)]:
+        raise RpaError(f"read_openpose: every frame of {path} must be an object with a list 'people'; frame {bad[0]} is not")
+    people = {n:[_to33(p.get('pose_keypoints_2d'), _BODY25, f'{path.name}, frame {n}') for p in d['people']] for n,d in frames.items()}
+    return _imported(people, fps, size, path.name, repair)
+
+# %% ../nbs/00c_pose.ipynb #4b921f98
+def _named(names): # Keypoint names of a file → ours, None where we have none
+    def ours(n):
+        n = re.sub(r'^(l|r)_', lambda m: {'l':'left_', 'r':'right_'}[m[1]], n.lower())
+        n = re.sub(r'^(left|right)_big_?toe$', r'\1_foot_index', n)
+        return n if n in _LM else None
+    return [ours(str(n)) for n in names]
+
+def _listed(items, names, where): # [{image_id, keypoints, idx?}] → {frame: [(33,3)]}, {frame: [id]} or None
+    people, ids = {}, {}
+    for d in items:
+        if not isinstance(d, dict) or 'image_id' not in d: raise RpaError(f"{where}: every person must be an object with 'image_id' and 'keypoints'")
+        f = d['image_id'] if isinstance(d['image_id'], int) else _frame_number(Path(str(d['image_id'])).stem, where)
+        people.setdefault(f, []).append(_to33(d.get('keypoints'), names, f'{where}, frame {f}'))
+        ids.setdefault(f, []).append(str(d.get('idx', d.get('track_id', ''))))
+    numbered = all(i and len(set(v))==len(v) for v in ids.values() for i in v)
+    return people, ids if numbered else None
+
+def read_halpe26(
+    path, # JSON file
+    fps=None, # Frame rate, Hz; overrides the file's
+    size=None, # (width, height) of the video, px; overrides the file's
+    repair:bool=True, # Repair, fill and smooth as `tidy` does
+)->list: # Tracks
+    "Read Halpe-26 keypoints, or a subset of them that names its keypoints"
+    d, name, ids = read_json(path), Path(path).name, None
+    if isinstance(d, list): people, ids = _listed(d, _HALPE26, name)
+    elif isinstance(d, dict) and {'keypoint_names', 'frames'}<=set(d):
+        names = _named(d['keypoint_names'])
+        people = {i:[_to33(f, names, f'{name}, frame {i}')] for i,f in enumerate(d['frames'])}
+        fps, size = fps or d.get('fps'), size or ((d['width'], d['height']) if {'width', 'height'}<=set(d) else None)
+    else: raise RpaError(f"read_halpe26: {path} must be an object with 'keypoint_names' and 'frames', or a list of people")
+    return _imported(people, fps, size, name, repair, ids)
+
+def read_coco17(
+    path, # JSON file
+    fps=None, # Frame rate, Hz
+    size=None, # (width, height) of the video, px; read from 'images' where there are any
+    repair:bool=True, # Repair, fill and smooth as `tidy` does
+)->list: # Tracks
+    "Read COCO-17 keypoints: no heels, no toes"
+    d, name = read_json(path), Path(path).name
+    if isinstance(d, dict) and d.get('images'): size = size or tuple(d['images'][0].get(k) for k in ('width', 'height'))
+    items = d.get('annotations') if isinstance(d, dict) else d
+    if not isinstance(items, list): raise RpaError(f"read_coco17: {path} must be a list of people, or an object with 'annotations'")
+    people, ids = _listed(items, _COCO17, name)
+    return _imported(people, fps, size, name, repair, ids)
+
+# %% ../nbs/00c_pose.ipynb #84d6f5dc
+def read_keypoints(
+    path, # `.npz` of ours, JSON file, or folder of OpenPose's JSON files
+    fps=None, # Frame rate, Hz, where the file does not say
+    size=None, # (width, height), px, where the file does not say
+    repair:bool=True, # Repair, fill and smooth as `tidy` does (an `npz` is taken as it is)
+)->list: # Tracks
+    "Read keypoints in any layout this page knows"
+    path = Path(path)
+    if not path.exists(): raise RpaError(f'read_keypoints: {path} must exist; check the path')
+    if path.suffix=='.npz': return load_tracks(path)
+    if path.is_dir(): return read_openpose(path, fps, size, repair)
+    d = read_json(path)
+    first = d[0] if isinstance(d, list) and d else d
+    if isinstance(first, dict):
+        if 'people' in first: return read_openpose(path, fps, size, repair)
+        if 'keypoint_names' in first: return read_halpe26(path, fps, size, repair)
+        k = first if 'keypoints' in first else next(iter(first.get('annotations') or [{}]))
+        if len(k.get('keypoints') or [])==51: return read_coco17(path, fps, size, repair)
+        if len(k.get('keypoints') or [])==78: return read_halpe26(path, fps, size, repair)
+    raise RpaError(f'read_keypoints: {path} must be OpenPose BODY_25, Halpe-26, COCO-17 or an npz of rpa; it is none of them')
