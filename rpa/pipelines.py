@@ -7,7 +7,7 @@ __all__ = ['VERBS', 'CHAIN', 'Param', 'read_function', 'make_parser', 'overview'
            'execute', 'Executed', 'run', 'demo_parameters', 'demo', 'demo_report']
 
 # %% ../nbs/22_pipelines.ipynb #77cb021f
-import argparse, ast, importlib, io, os, re, sys, time, tokenize
+import argparse, ast, importlib, io, os, re, sys, tempfile, time, tokenize
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -277,11 +277,11 @@ def execute(
     env = dict(SPYDER_TEXT_BARS='1', TQDM_MININTERVAL='1', PYDEVD_DISABLE_FILE_VALIDATION='1')
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _environment(**env):
+        with _environment(**env), tempfile.TemporaryDirectory(prefix='rpa-') as sockets: # no port is opened
             papermill.execute_notebook(
                 nb, partial, parameters, engine_name='rpa', kernel_name='python3', progress_bar=False, cwd=path.parent,
                 stdout_file=sys.stdout, stderr_file=sys.stderr, start_timeout=120, extra_arguments=['--log-level=50'],
-                config=Config(ConnectionFileMixin=dict(transport='ipc'))) # no port is opened
+                config=Config(ConnectionFileMixin=dict(transport='ipc', ip=f'{sockets}/kernel')))
     except papermill.PapermillExecutionError as e:
         os.replace(partial, output)
         where = f'run: {path.stem} stopped in cell {e.exec_count}; the copy up to there is {_short(output)}'

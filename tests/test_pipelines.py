@@ -204,6 +204,7 @@ def test_ctrl_c_stops_the_notebook_too(checkout):
     assert p.returncode==130 and 'stopped; run the same command again to resume' in err and 'Traceback' not in err
     assert not any(c.exists() for c in children)
     assert not list((checkout/'runs').iterdir())
+    assert all(f.suffix=='.ipynb' for f in (checkout/'nbs').iterdir())
 
 
 STAGE = '''from pathlib import Path
