@@ -1,6 +1,6 @@
 """Augmenting clips against encoding alone and against the naive way, in one run.
 
-    python bench/augment.py [--clips 8] [--versions 25] [--rounds 3]
+    python bench/augment.py [--clips 4] [--versions 25] [--rounds 3]
 
 Three ways write the same number of versions of the same synthetic clips (16 frames, 224x224), in turns:
   augment   `rpa.augment`: decode once, one channel, one warp, one table of values, H.264
@@ -116,7 +116,7 @@ def fresh(path):
 
 def main():
     arg = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name,default in (('clips', 8), ('versions', 25), ('rounds', 3)): arg.add_argument(f'--{name}', type=int, default=default)
+    for name,default in (('clips', 4), ('versions', 25), ('rounds', 3)): arg.add_argument(f'--{name}', type=int, default=default)
     a = arg.parse_args()
     with tempfile.TemporaryDirectory() as d:
         src, dst = fresh(Path(d)/'src'), Path(d)/'dst'

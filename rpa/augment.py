@@ -328,19 +328,24 @@ def _plain(df): # Rows as plain values for JSON and for workers
 
 
 def _earlier(dst):
-    "What `clips.csv` of an earlier run says: base → rows; and the names in a bucket"
-    at, rows = store(dst), {}
+    "What `clips.csv` of an earlier run says, base → rows; and the names in a bucket, stem without label → names"
+    at, rows, there = store(dst), {}, {}
     if (at/'clips.csv').exists():
         noted = read_clips(dst, check_files=False).drop(columns='path')
+        if (noted.base=='').any():
+            raise RpaError(f'augment: {dst} holds original clips, whose clips.csv would be lost; '
+                           'pass another --output')
         for r in _plain(noted): rows.setdefault(r['base'], []).append(r)
-    return rows, {p.name for p in at.ls('*.mp4')} if at.is_remote and at.exists() else set()
+    for name in (p.name for p in at.ls('*.mp4')) if at.is_remote and at.exists() else ():
+        there.setdefault(name.rsplit('_v', 1)[0], []).append(name)
+    return rows, there
 
 # %% ../nbs/03_augment.ipynb #eee8a5e3
 def _tasks(dst, df, versions, flip, threads):
     rows, there = _earlier(dst)
     for clip in _plain(df):
         name = _name(clip['file'])
-        here = tuple(f for f in there if f.startswith(name.rsplit('_', 1)[0]+'_v'))
+        here = tuple(there.get(name.rsplit('_', 1)[0], ()))
         yield delayed(augment_original)(dst, clip, versions, flip, tuple(rows.get(name, ())), here, threads)
 
 
@@ -365,7 +370,8 @@ def _finish(dst, rows, failed):
 
 def _check(input, output, versions, df):
     if not 1<=versions<=999: raise RpaError(f'augment: --versions must be 1 to 999, got {versions}')
-    if store(input)==store(output) or '://' not in input+output and Path(input).resolve()==Path(output).resolve():
+    here, there = store(input), store(output)
+    if here==there or not (here.is_remote or there.is_remote) and Path(str(here)).resolve()==Path(str(there)).resolve():
         raise RpaError(f'augment: --output must be another folder than --input; got {output} for both')
     name = df.file.map(_name)
     if twice := sorted(set(name[name.duplicated()])):
@@ -389,11 +395,13 @@ def augment(
     pool, own = _pool(workers, input, output)
     ck, out, made = Checkpoint(checkpoint, len(df)), [], 0
     work = pool(_tasks(output, df, versions, not no_flip, int(own)))
-    for file,rows,n,why in progress(work, total=len(df), desc='augment', unit='clip'):
-        if why: failed.add(file, 'augment', why)
-        else: ck.add(file)
-        out, made = out+rows, made+n
-    ck.save()
+    try:
+        for file,rows,n,why in progress(work, total=len(df), desc='augment', unit='clip'):
+            if why: failed.add(file, 'augment', why)
+            else: ck.add(file)
+            out += rows
+            made += n
+    finally: ck.save()
     _finish(output, out, failed)
     done = Augmented(output, pd.DataFrame(sorted(out, key=lambda r: r['file'])), made, len(out)-made, failed)
     say(f'wrote {made} clips to {output}, found {done.skipped} complete, {len(failed)} originals failed'

@@ -50,7 +50,7 @@ def read_clips(
 )->pd.DataFrame: # Manifest with one more column: `path`, absolute or an address
     "Read the manifest of a folder wherever it lies; one without `clips.csv` is read by its names"
     root = store(folder)
-    if not root.is_remote: df = read_manifest(folder, failures, check_files)
+    if not root.is_remote: df = read_manifest(str(root), failures, check_files)
     elif (root/'clips.csv').exists(): df = _remote_manifest(root)
     else: df = _by_names([str(p) for p in root.ls('*.mp4')], folder, failures)
     if not len(df): raise RpaError(f'{folder}: no clips; make them with `rpa process` or `rpa batch`')
@@ -72,8 +72,9 @@ def _is_remote(path): return '://' in str(path)
 
 def _home(folder):
     "Address of a folder without a last slash; a local one absolute"
-    if _is_remote(folder): return str(folder).rstrip('/')
-    path = Path(folder).absolute()
+    at = store(folder)
+    if at.is_remote: return str(at)
+    path = Path(str(at)).absolute()
     return str(path.parent if path.suffix=='.csv' else path)
 
 # %% ../nbs/02_split.ipynb #2693bed5
@@ -599,12 +600,13 @@ def _bars(ax, table):
 
 # %% ../nbs/02_split.ipynb #d12e0065
 def _versions_of(folder):
-    "Base name → augmented files of a folder, in order"
-    found = {}
-    for p in sorted(store(folder).ls('*.mp4'), key=str):
-        try: n = ClipName.parse(p.name)
+    "Base name → augmented files of a folder, in order; where there is `clips.csv`, those that it lists"
+    names, found = {p.name for p in store(folder).ls('*.mp4')}, {}
+    if (store(folder)/'clips.csv').exists(): names &= set(read_clips(folder, check_files=False).file)
+    for name in sorted(names):
+        try: n = ClipName.parse(name)
         except RpaError: continue
-        if n.version is not None: found.setdefault(n.base, []).append((n.version, p.name))
+        if n.version is not None: found.setdefault(n.base, []).append((n.version, name))
     return {b:[f for _,f in sorted(fs)] for b,fs in found.items()}
 
 

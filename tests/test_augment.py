@@ -226,6 +226,14 @@ def test_chain_to_an_augmented_split(clips, tmp_path):
     assert set(parts['train'].base)==set(made.parts['train'].file) and set(parts['test'].file)==set(made.parts['test'].file)
 
 
+def test_leftovers_of_another_split_are_not_used(clips, tmp_path):
+    augment(str(clips), str(tmp_path/'augmented'), versions=2)
+    made = split(str(clips), str(tmp_path/'s.json'))
+    augment(str(clips), str(tmp_path/'augmented'), versions=1, split_json=str(made.path))
+    aug = augmented_split(str(made.path), str(tmp_path), str(tmp_path/'t.json'), versions=2, raw='clips')
+    assert list(aug.parts['train'].version.unique())==[0] and json.loads(aug.path.read_text())['metadata']['coverage']==.5
+
+
 def test_split_of_other_clips_is_refused(clips, tmp_path):
     split(str(clips), str(tmp_path/'s.json'))
     make(tmp_path/'other', RUNNERS[:3])
@@ -281,6 +289,13 @@ def test_bad_flags(source, tmp_path, kw, said):
 
 def test_same_folder_twice(source):
     with pytest.raises(RpaError, match='must be another folder'): augment(str(source), str(source)+'/')
+
+
+def test_output_with_originals_is_refused(source, clips, tmp_path):
+    make(tmp_path/'other', ['90XY'])
+    before = content(tmp_path/'other')
+    with pytest.raises(RpaError, match='holds original clips'): augment(str(source), str(tmp_path/'other'), versions=1)
+    assert content(tmp_path/'other')==before
 
 
 def test_output_that_is_a_file(source, tmp_path):

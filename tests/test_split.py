@@ -105,6 +105,11 @@ def test_folder_can_be_moved(made, tmp_path):
     shutil.rmtree(moved)
 
 
+def test_address_of_a_local_folder(clips, made, tmp_path):
+    split(clips.as_uri(), str(tmp_path/'uri.json'))
+    assert (tmp_path/'uri.json').read_bytes()==made.path.read_bytes()
+
+
 def test_lists_alone_are_enough(clips, made, tmp_path):
     old = {p:[str(clips/f) for f in made.parts[p].file] for p in PARTS}
     (tmp_path/'old.json').write_text(json.dumps(old))
