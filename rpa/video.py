@@ -114,7 +114,9 @@ class _Encoder:
         c = s.codec_context
         c.colorspace, c.color_range, c.color_primaries, c.color_trc = 6, 1, 1, 1
         c.thread_count = 1 if w*h<300_000 else 4 # fixed: x264's bytes depend on it
-        speed = {'preset':'ultrafast', 'x264-params':'8x8dct=1'} if self.quick else {'preset':'veryfast'}
+        # mbtree off: with it x264 reads memory that it never wrote, and the same frames give other bytes now and then
+        speed = {'preset':'ultrafast', 'x264-params':'8x8dct=1'} if self.quick else {
+            'preset':'veryfast', 'x264-params':'mbtree=0'}
         s.options = {'crf':str(self.crf), 'profile':'high', **speed}
 
     def write(self,
