@@ -385,20 +385,21 @@ def leg_path(
     keep:np.ndarray, # (n,2) price of taking each drawing
     drop:np.ndarray, # (n,) price of taking neither
     max_n:int=6, # Most frames in a row without a drawing
-    accel:float=30., # What a leg does at most, heights/s²
+    accel:float=40., # What a leg does at most, heights/s²
     noise:float=.012, # Jitter, parts of height
 )->np.ndarray: # (n,): 0 own, 1 other, -1 neither
     "The cheapest steady path of one leg through what was drawn (second-order Viterbi that may skip frames)"
     n = len(seen)
     x, keep = np.nan_to_num(seen), np.where(np.isfinite(seen).all((2,3)), keep, np.inf)
-    gaps = np.arange(1, min(max_n+1, max(n-1, 1))+1)
+    most = min(max_n+1, max(n-1, 1))
+    gaps = np.unique(np.r_[1:min(most, 8)+1, np.geomspace(min(most, 8), most, 6).round()].astype(int)) # every one up to 60 Hz
     sd = accel/fps**2*(gaps[:,None]+gaps)/2+noise*(1/gaps[:,None]+1/gaps) # of a change of velocity, heights a frame
     paid = np.r_[0, np.cumsum(drop)]
     cost = np.full((n,2,len(gaps),2), np.inf) # of arriving at frame k with drawing c, g frames after drawing d
     came, v = np.full(cost.shape, -1), np.zeros((n,len(gaps),2,2)+x.shape[2:])
     best = np.inf, None
     for k in range(1, n):
-        m = min(len(gaps), k)
+        m = int((gaps<=k).sum())
         j = k-gaps[:m]
         v[k,:m] = (x[k][None,:,None]-x[j][:,None])/gaps[:m,None,None,None,None]
         dv = v[k,:m][:,:,:,None,None]-v[j].transpose(0,2,1,3,4,5)[:,None] # (g, c, d, g before, c before, p, xy)
@@ -411,13 +412,13 @@ def leg_path(
         cost[k,:,:m] = (np.minimum(least, begin)+keep[k][None,:,None]+skipped).transpose(1,0,2)
         end = cost[k]+paid[n]-paid[k+1]
         if end.min()<best[0]: best = end.min(), (k, *np.unravel_index(end.argmin(), end.shape))
-    return _walk_back(n, came, best[1])
+    return _walk_back(n, came, gaps, best[1])
 
-def _walk_back(n, came, at):
+def _walk_back(n, came, gaps, at):
     out = np.full(n, -1)
     while at is not None:
         k, c, g, d = at
-        out[k], j, a = c, k-g-1, came[at]
+        out[k], j, a = c, k-gaps[g], came[at]
         if a<0: out[j], at = d, None
         else: at = j, d, a//2, a%2
     return out
