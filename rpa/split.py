@@ -585,7 +585,7 @@ def plot_split(
         _bars(ax, table.reindex(columns=sorted(set(label)), fill_value=0))
         ax.set_title(f'{p}: {len(table)} runners, {len(r)} clips', fontsize=8)
     axes[0].set_ylabel('clips')
-    axes[-1].legend([KNOWN_LABELS[l] for l in sorted(set(label))], fontsize=7, loc='upper left', bbox_to_anchor=(1, 1))
+    axes[-1].legend(*axes[0].get_legend_handles_labels(), fontsize=7, loc='upper left', bbox_to_anchor=(1, 1))
     if title: fig.suptitle(title, fontsize=9)
     plt.close(fig)
     return fig
@@ -594,7 +594,7 @@ def plot_split(
 def _bars(ax, table):
     bottom, x = np.zeros(len(table)), np.arange(len(table))
     for l in table.columns:
-        ax.bar(x, table[l].to_numpy(), bottom=bottom, label=KNOWN_LABELS[l])
+        ax.bar(x, table[l].to_numpy(), bottom=bottom, label=KNOWN_LABELS[l], color=f'C{l}')
         bottom += table[l].to_numpy()
     ax.set_xticks(x, table.index, rotation=90, fontsize=6)
 
