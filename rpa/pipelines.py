@@ -49,13 +49,13 @@ def read_function(
     name:str, # Function in it
 )->tuple: # First line of its docstring, and its parameters as a list of `Param`
     "Read a function's help and parameters from the text of its module"
-    node = next((n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef) and n.name==name), None)
-    if node is None: raise RpaError(f'read_function: the module must define {name}(); it does not')
-    text = '\n'.join(source.splitlines()[node.lineno-1:node.body[0].end_lineno])
-    comments, args = _comments(text), node.args.args
+    found = re.search(rf'^def {name}\(.*?(?=^(?:def|class|@|# %%)|\Z)', source, re.M|re.S)
+    if found is None: raise RpaError(f'read_function: the module must define {name}(); it does not')
+    node = ast.parse(found[0]).body[0]
+    comments, args = _comments(found[0]), node.args.args
     defaults = [...]*(len(args)-len(node.args.defaults)) + [ast.literal_eval(d) for d in node.args.defaults]
     kinds = [ast.unparse(a.annotation) if a.annotation else 'str' for a in args]
-    notes = [comments.get(a.lineno-node.lineno+1, '') for a in args]
+    notes = [comments.get(a.lineno, '') for a in args]
     params = [Param(a.arg, *rest) for a,*rest in zip(args, kinds, defaults, notes)]
     return (ast.get_docstring(node) or '').split('\n')[0], params
 
@@ -67,7 +67,7 @@ def _flag(p): return '--' + p.name.replace('_', '-')
 
 
 def _add(parser, p, positional):
-    note = '' if p.default in (..., None, '', False, True) else f' (default {p.default})'
+    note = '' if p.kind=='bool' or p.default in (..., None, '') else f' (default {p.default})'
     kw = dict(dest=p.name, help=(p.help + note).replace('%', '%%'))
     if p.name in positional: return parser.add_argument(p.name, help=kw['help'])
     if p.default is not ...: kw['default'] = p.default
