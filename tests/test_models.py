@@ -1,0 +1,141 @@
+"What the lessons of 03b_models cannot show: the hub, other processes, damaged and hostile folders"
+import json, os, subprocess, sys, time
+import pytest
+import torch
+from transformers import VideoMAEConfig, VideoMAEForPreTraining
+from rpa.core import LabelMap, RpaError, read_json, write_json
+from rpa.models import create_model, fresh_model, from_folder, hub_folder, load_bundle, save_bundle, save_network
+
+labels = LabelMap({0:'forefoot', 1:'heel'})
+micro = dict(image_size=32, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
+clips = torch.randint(0, 255, (2,16,32,32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def python(code, **env):
+    return subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env={**os.environ, **env})
+
+
+@pytest.fixture
+def bundle(tmp_path): return save_bundle(fresh_model(labels, **micro), tmp_path/'best_model')
+
+
+def test_without_a_network_it_says_what_to_pass(tmp_path):
+    "No answer from the hub: an error within seconds, not minutes of retries"
+    code = ('import time; from rpa.core import LabelMap; from rpa.models import create_model, HUB_DEFAULT\n'
+            't = time.time()\n'
+            'try: create_model(HUB_DEFAULT, LabelMap({0:"a", 1:"b"}))\n'
+            'except ValueError as e: print(type(e).__name__, time.time()-t, e)')
+    for env in (dict(HF_ENDPOINT='http://127.0.0.1:9'), dict(HF_HUB_OFFLINE='1')):
+        said = python(code, HF_HOME=str(tmp_path), **env)
+        kind, seconds, text = said.stdout.split(' ', 2)
+        assert kind=='RpaError' and float(seconds)<15 and 'pass --model tiny, or a local folder' in text, said
+
+
+def test_hub_weights_from_the_cache(tmp_path):
+    "A name on the hub that was fetched before works offline, and its licence is said"
+    at = tmp_path/'hub'/'models--MCG-NJU--videomae-micro'
+    (at/'refs').mkdir(parents=True)
+    (at/'refs'/'main').write_text('0'*40)
+    (at/'snapshots'/('0'*40)).mkdir(parents=True)
+    save_network(fresh_model(LabelMap({i:f'class {i}' for i in range(5)}), **micro), at/'snapshots'/('0'*40), fold=False)
+    code = ('from rpa.core import LabelMap; from rpa.models import create_model\n'
+            'm = create_model("MCG-NJU/videomae-micro", LabelMap({0:"a", 1:"b"}))\n'
+            'print(m.hf.config.num_labels, m.origin["licence"], m.origin["name"])')
+    said = python(code, HF_HOME=str(tmp_path), HF_HUB_OFFLINE='1')
+    assert said.stdout.splitlines()==['MCG-NJU/videomae-micro: licence of the weights CC-BY-NC 4.0 (no commercial use)',
+                                      '2 CC-BY-NC 4.0 (no commercial use) MCG-NJU/videomae-micro'], said
+
+
+def test_hub_model_with_pickles_only(monkeypatch):
+    import huggingface_hub
+    class Api:
+        def model_info(self, name, timeout):
+            return type('Info', (), dict(siblings=[type('F', (), dict(rfilename='pytorch_model.bin'))]))
+    monkeypatch.setattr(huggingface_hub, 'HfApi', Api)
+    with pytest.raises(RpaError, match='pickles are not read'): hub_folder('somebody/only-pickles')
+
+
+def test_pretraining_weights_are_a_start(tmp_path):
+    "A masked autoencoder has a decoder and no head: the body is taken, the head is new"
+    torch.manual_seed(1)
+    mae = VideoMAEForPreTraining(VideoMAEConfig(**micro, decoder_hidden_size=16, decoder_num_attention_heads=2,
+                                                decoder_num_hidden_layers=1, decoder_intermediate_size=32))
+    mae.save_pretrained(tmp_path/'mae')
+    got = from_folder(tmp_path/'mae', labels)
+    theirs = mae.videomae.encoder.layer[1].attention.attention.query.bias
+    assert torch.equal(got.hf.videomae.encoder.layer[1].attention.attention.query.bias, theirs)
+    assert got(clips).shape==(2,2)
+
+
+def test_saved_as_transformers_saves(tmp_path):
+    "Same names in the file, so every version of transformers reads it"
+    from safetensors import safe_open
+    model = fresh_model(labels, **micro)
+    model.hf.save_pretrained(tmp_path/'theirs')
+    save_bundle(model, tmp_path/'ours')
+    names = [set(safe_open(tmp_path/n/'model.safetensors', 'pt').keys()) for n in ('theirs', 'ours')]
+    assert names[0]==names[1]
+
+
+def test_head_starts_anew_for_other_labels(tmp_path):
+    save_network(fresh_model(LabelMap({0:'a', 1:'b'}), **micro), _made(tmp_path/'s'), fold=False)
+    a, b = (from_folder(tmp_path/'s', LabelMap(d), seed=s) for d,s in (({0:'x', 1:'y'}, 1), ({0:'x', 1:'y'}, 2)))
+    assert not torch.equal(a.hf.classifier.weight, b.hf.classifier.weight)
+    assert torch.equal(next(a.hf.videomae.parameters()), next(b.hf.videomae.parameters()))
+
+
+def _made(p): p.mkdir(); return p
+
+
+@pytest.mark.parametrize('name', ['config.json', 'model.safetensors', 'preprocessor_config.json', 'label_mapping.json',
+                                  'video_preprocessor_config.json'])
+def test_changed_file(bundle, name):
+    raw = bytearray((bundle/name).read_bytes())
+    raw[len(raw)//2] ^= 1
+    (bundle/name).write_bytes(raw)
+    with pytest.raises(RpaError, match=rf'{name}: is not the file that was saved .* copy the whole folder again'): load_bundle(bundle)
+
+
+@pytest.mark.parametrize('name', ['x.bin', 'x.pt', 'x.pth', 'x.pkl', 'x.ckpt', 'x.PKL', 'deep/er/x.pickle'])
+def test_pickle_inside(bundle, name):
+    (bundle/name).parent.mkdir(parents=True, exist_ok=True)
+    (bundle/name).write_bytes(b'\x80\x04.')
+    with pytest.raises(RpaError, match=f'{name}; remove it'): load_bundle(bundle)
+
+
+def test_not_a_bundle(bundle, tmp_path):
+    with pytest.raises(RpaError, match='there is none; train one'): load_bundle(tmp_path/'nothing')
+    about = read_json(bundle/'rpa.json')
+    for change in (dict(format=2), dict(extra=1)):
+        write_json(bundle/'rpa.json', {**about, **change})
+        with pytest.raises(RpaError, match='not the format'): load_bundle(bundle)
+    (bundle/'rpa.json').write_text('{')
+    with pytest.raises(RpaError, match='rpa.json'): load_bundle(bundle)
+    (bundle/'rpa.json').unlink()
+    with pytest.raises(RpaError, match='rpa.json is missing'): load_bundle(bundle)
+
+
+def test_damaged_weights_to_start_from(tmp_path):
+    folder = _made(tmp_path/'s')
+    save_network(fresh_model(labels, **micro), folder)
+    (folder/'model.safetensors').write_bytes((folder/'model.safetensors').read_bytes()[:500])
+    with pytest.raises(RpaError, match='not a readable safetensors'): from_folder(folder, labels)
+    write_json(folder/'config.json', dict(model_type='bert'))
+    with pytest.raises(RpaError, match="must be a VideoMAE, got 'bert'"): from_folder(folder, labels)
+    (folder/'config.json').unlink()
+    with pytest.raises(RpaError, match='config.json: a model folder needs'): create_model(str(folder), labels)
+
+
+def test_same_bytes_and_modes_in_another_process(bundle, tmp_path):
+    code = ('import os; os.umask(0o077)\nfrom rpa.core import LabelMap; from rpa.models import fresh_model, save_bundle\n'
+            f'save_bundle(fresh_model(LabelMap({{0:"forefoot", 1:"heel"}}), **{micro!r}), {str(tmp_path/"other")!r})')
+    assert python(code).returncode==0
+    for p in bundle.iterdir(): assert (tmp_path/'other'/p.name).read_bytes()==p.read_bytes(), p.name
+    assert {oct((tmp_path/'other'/p.name).stat().st_mode)[-3:] for p in bundle.iterdir()}=={'644'}
+
+
+def test_no_machine_in_the_bundle(bundle):
+    "Neither paths nor names nor times of the machine that wrote it"
+    text = ' '.join(p.read_text() for p in bundle.glob('*.json'))
+    assert not any(w in text for w in (str(bundle.parent), os.uname().nodename, time.strftime('%Y-%m-%d')))
+    assert set(json.loads((bundle/'rpa.json').read_text())['versions'])=={'rpa', 'torch', 'transformers'}

@@ -1,0 +1,240 @@
+"What the lessons of 04_train cannot show: kills, other processes, a split that changes, other ways to train"
+import hashlib, os, random, shutil, signal, subprocess, sys, time
+from pathlib import Path
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rpa.core import LabelMap, RpaError, read_json
+from rpa.clips import load_clip, toy_clips
+from rpa.models import fresh_model, load_bundle, save_network
+from rpa.pipelines import main
+from rpa.split import split
+from rpa.train import checkpoints, latest_checkpoint, read_data, train
+
+labels = LabelMap({0:'forefoot', 1:'heel'})
+quick = dict(lr=1e-3, batch_size=6, workers=1, threads=1)
+
+
+@pytest.fixture(scope='module')
+def toys(tmp_path_factory):
+    "Toy clips, a split of them, and a small model to start from"
+    root = tmp_path_factory.mktemp('train')
+    split(str(toy_clips(root/'clips', runners=8, clips=6, side=48)), str(root/'split.json'), .5, .25, .25)
+    net = fresh_model(labels, image_size=32, hidden_size=48, num_hidden_layers=2, num_attention_heads=2,
+                      intermediate_size=96, initializer_range=.2)
+    (root/'micro').mkdir()
+    save_network(net, root/'micro', fold=False)
+    return root
+
+
+def run(toys, out, split_json='split.json', **kw):
+    return train(str(toys/split_json), str(out), **{**dict(model=str(toys/'micro'), **quick), **kw})
+
+
+def started(toys, out, **kw):
+    "The same in a process of its own"
+    args = {**dict(model=str(toys/'micro'), **quick), **kw}
+    code = f'from rpa.train import train; train({str(toys/"split.json")!r}, {str(out)!r}, **{args!r})'
+    return subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def digest(folder): return {p.name:hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(folder).iterdir())}
+
+
+def wait_for(found, p, limit=300):
+    end = time.time()+limit
+    while not found() and p.poll() is None and time.time()<end: time.sleep(.02)
+
+
+def visible(out): return sorted(p for p in Path(out).rglob('*') if '.partial' not in p.parts and p.is_file())
+
+
+def whole(out):
+    "Nothing half-written can be seen: every checkpoint and the bundle load"
+    for p in sum(checkpoints(out), []):
+        if (p/'state.json').exists() and p==latest_checkpoint(out): assert (p/'model.safetensors').stat().st_size>100_000
+    if (Path(out)/'best_model').exists(): load_bundle(Path(out)/'best_model')
+
+
+def killed_and_resumed(toys, out, kills, rng, seconds, **kw):
+    "SIGKILL at random moments after the start of training; then let it finish"
+    for _ in range(kills):
+        before = latest_checkpoint(out)
+        p = started(toys, out, **kw)
+        wait_for(lambda: latest_checkpoint(out)!=before, p) # so that every part makes some way
+        try: p.wait(rng.uniform(0, seconds))
+        except subprocess.TimeoutExpired: p.kill()
+        p.wait()
+        whole(out)
+    p = started(toys, out, **kw)
+    said = p.communicate()[0]
+    assert p.returncode==0, said
+    return said
+
+
+def test_killed_once(toys, tmp_path):
+    kw = dict(epochs=4, save_steps=2)
+    run(toys, tmp_path/'whole', **kw)
+    said = killed_and_resumed(toys, tmp_path/'parts', 1, random.Random(0), .5, **kw)
+    assert 'going on after epoch' in said
+    assert digest(tmp_path/'parts'/'best_model')==digest(tmp_path/'whole'/'best_model')
+    logs = [pd.read_csv(tmp_path/n/'train_log.csv').drop(columns='seconds') for n in ('whole', 'parts')]
+    pd.testing.assert_frame_equal(*logs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('kw', [dict(), dict(precision='bf16', threads=2, balance='sampling', no_grayscale=True)])
+def test_killed_five_times(toys, tmp_path, kw):
+    "Five SIGKILLs at random moments, of start-up, steps, validation and writing: the bundle is the same to the last byte"
+    kw = dict(epochs=12, save_steps=1, patience=9, freeze_epochs=2, **kw)
+    run(toys, tmp_path/'whole', **kw)
+    seed = int.from_bytes(os.urandom(2))
+    killed_and_resumed(toys, tmp_path/'parts', 5, random.Random(seed), 1.5, **kw)
+    assert digest(tmp_path/'parts'/'best_model')==digest(tmp_path/'whole'/'best_model'), f'seed {seed}'
+
+
+def test_ctrl_c(toys, tmp_path):
+    p = started(toys, tmp_path/'out', epochs=200, save_steps=1)
+    wait_for(lambda: latest_checkpoint(tmp_path/'out') is not None, p)
+    p.send_signal(signal.SIGINT)
+    said = p.communicate(timeout=60)[0]
+    assert 'the same command goes on from checkpoint-' in said and p.returncode not in (0, None)
+
+
+def test_finished_is_quick_and_leaves_everything_alone(toys, tmp_path, capsys):
+    run(toys, tmp_path/'out', epochs=2)
+    before, began = [(p, p.stat().st_mtime_ns) for p in visible(tmp_path/'out')], time.time()
+    again = run(toys, tmp_path/'out', epochs=2)
+    assert 'is finished, nothing to do' in capsys.readouterr().out and time.time()-began<5
+    assert [(p, p.stat().st_mtime_ns) for p in visible(tmp_path/'out')]==before
+    assert list(again.history.epoch)==[1, 2]
+
+
+@pytest.mark.parametrize('at', ['curves', 'best_model', 'last_checkpoint'])
+def test_what_is_missing_is_made_again(toys, tmp_path, at):
+    "Killed between two of the last writes"
+    done = run(toys, tmp_path/'out', epochs=2)
+    want = digest(done.bundle)
+    gone = dict(curves=['curves.png'], best_model=['best_model'], last_checkpoint=['checkpoint-epoch-2', 'best_model'])[at]
+    for g in gone: shutil.rmtree(done.output_dir/g) if (done.output_dir/g).is_dir() else (done.output_dir/g).unlink()
+    run(toys, tmp_path/'out', epochs=2)
+    assert digest(done.bundle)==want and (done.output_dir/'curves.png').exists()
+
+
+def test_changed_settings_and_data(toys, tmp_path):
+    run(toys, tmp_path/'out', epochs=1)
+    with pytest.raises(RpaError, match=r'lr was 0.001, is 0.002.*pass another --output-dir, or --restart'):
+        run(toys, tmp_path/'out', epochs=1, lr=2e-3)
+    split(str(toys/'clips'), str(tmp_path/'other.json'), .5, .25, .25, seed=7)
+    with pytest.raises(RpaError, match='training or validation clips changed'):
+        run(toys, tmp_path/'out', str(tmp_path/'other.json'), epochs=1)
+    shutil.copytree(toys/'micro', tmp_path/'micro')
+    save_network(fresh_model(labels, seed=5, **{k:read_json(toys/'micro'/'config.json')[k] for k in (
+        'image_size', 'hidden_size', 'num_hidden_layers', 'num_attention_heads', 'intermediate_size')}), tmp_path/'micro')
+    with pytest.raises(RpaError, match='weights to start from changed'):
+        run(toys, tmp_path/'out', epochs=1, model=str(tmp_path/'micro'))
+    again = run(toys, tmp_path/'out', epochs=1, lr=2e-3, restart=True)
+    assert read_json(again.bundle/'rpa.json')['training']['lr']==2e-3
+
+
+def test_where_nothing_matters(toys, tmp_path):
+    "Threads of the loader, caches and extra checkpoints do not change the result"
+    a = run(toys, tmp_path/'a', epochs=2)
+    b = run(toys, tmp_path/'b', epochs=2, workers=3, ram_mb=0, cache_dir=str(tmp_path/'cache'), save_steps=1)
+    assert digest(a.bundle)==digest(b.bundle)
+    assert not checkpoints(b.output_dir)[1]
+
+
+def test_the_test_part_is_not_opened(toys, tmp_path):
+    "Without its test clips the same split trains the same model"
+    a = run(toys, tmp_path/'a', epochs=1)
+    shutil.copytree(toys/'clips', tmp_path/'clips')
+    shutil.copy(toys/'split.json', tmp_path/'split.json')
+    for f in read_json(toys/'split.json')['test']: (tmp_path/f).unlink()
+    b = run(toys, tmp_path/'b', str(tmp_path/'split.json'), epochs=1)
+    assert digest(a.bundle)==digest(b.bundle)
+
+
+def test_leaking_split_is_refused(toys, tmp_path):
+    shutil.copytree(toys/'clips', tmp_path/'clips')
+    d = read_json(toys/'split.json')
+    d['val'] = d['val']+d['train'][:1]
+    d['train'] = d['train'][1:]
+    (tmp_path/'split.json').write_text(__import__('json').dumps(d))
+    with pytest.raises(RpaError, match='must pass its audit'): run(toys, tmp_path/'out', str(tmp_path/'split.json'), epochs=1)
+    assert not (tmp_path/'out').exists()
+
+
+def test_damaged_clip_is_named(toys, tmp_path):
+    shutil.copytree(toys/'clips', tmp_path/'clips')
+    shutil.copy(toys/'split.json', tmp_path/'split.json')
+    file = tmp_path/read_json(toys/'split.json')['train'][3]
+    file.write_bytes(file.read_bytes()[:200])
+    with pytest.raises(RpaError, match=file.name): run(toys, tmp_path/'out', str(tmp_path/'split.json'), epochs=1)
+
+
+@pytest.mark.parametrize('kw', [dict(balance='weights', schedule='linear'), dict(balance='sampling', precision='bf16'),
+    dict(no_grayscale=True), dict(from_scratch=True, no_augmentation=True, remap_labels='0:0')], ids=str)
+def test_ways_to_train(toys, tmp_path, kw):
+    done = run(toys, tmp_path/'out', epochs=1, **kw)
+    b = load_bundle(done.bundle)
+    assert b.input.grayscale!=kw.get('no_grayscale', False) and len(done.history)==1
+    if 'balance' in kw: assert b.training['balance']==kw['balance']
+
+
+def test_frozen_body_stays(toys, tmp_path):
+    run(toys, tmp_path/'out', epochs=2, freeze_epochs=1, weight_decay=0.)
+    from safetensors.torch import load_file
+    start, one, two = (load_file(p/'model.safetensors') for p in (toys/'micro', *checkpoints(tmp_path/'out')[0]))
+    k = 'videomae.encoder.layer.0.output.dense.weight'
+    assert torch.equal(start[k], one[k]) and not torch.equal(one[k], two[k])
+    assert not torch.equal(start['classifier.weight'], one['classifier.weight'])
+
+
+def test_early_stop(toys, tmp_path):
+    done = run(toys, tmp_path/'out', epochs=30, patience=2, lr=1e-7)
+    assert len(done.history)<30 and done.history.epoch.max()-done.best['epoch']==2
+    assert run(toys, tmp_path/'out', epochs=30, patience=2, lr=1e-7).best==done.best
+
+
+def test_loss_that_is_not_a_number(toys, tmp_path, monkeypatch):
+    monkeypatch.setattr('torch.nn.CrossEntropyLoss.forward', lambda s, x, y: x.sum()*float('nan'))
+    with pytest.raises(RpaError, match='loss is nan in epoch 1; start anew with a smaller --lr'): run(toys, tmp_path/'out', epochs=1)
+
+
+def test_augmented_split(toys, tmp_path):
+    "Clips augmented offline, their originals for validation"
+    from rpa.augment import augment
+    from rpa.split import augmented_split
+    shutil.copytree(toys/'clips', tmp_path/'raw')
+    augment(str(toys/'clips'), str(tmp_path/'augmented'), versions=2)
+    augmented_split(original_split=str(toys/'split.json'), bucket=str(tmp_path), output=str(tmp_path/'aug.json'), versions=2)
+    data = read_data(tmp_path/'aug.json')
+    assert len(data.parts['train'])==2*24 and data.parts['train'].version.notna().all()
+    done = run(toys, tmp_path/'out', str(tmp_path/'aug.json'), epochs=1, no_augmentation=True)
+    assert load_bundle(done.bundle).data['clips']=={'train':48, 'val':12}
+
+
+def test_pipeline_gives_the_same(toys, tmp_path):
+    "transformers.pipeline on the clips themselves against our loader, with a trained model"
+    from transformers import pipeline
+    done = run(toys, tmp_path/'out', epochs=4)
+    bundle, theirs = load_bundle(done.bundle), pipeline('video-classification', model=str(done.bundle), device='cpu')
+    paths = read_data(toys/'split.json').parts['val'].path
+    with torch.inference_mode():
+        ours = [bundle.model(torch.from_numpy(load_clip(p, bundle.input))[None]).softmax(-1)[0,1].item() for p in paths]
+    other = [next(r['score'] for r in theirs(str(p)) if r['label']=='heel') for p in paths]
+    assert np.abs(np.subtract(ours, other)).max()<.03 and np.ptp(ours)>.3
+
+
+def test_command_line(toys, tmp_path, capsys):
+    "`rpa train` with flags as in the document, dash or underscore"
+    args = ['train', '--split-json', str(toys/'split.json'), '--output_dir', str(tmp_path/'out'), '--epochs', '1', '--lr',
+            '1e-3', '--batch-size', '6', '--remap-labels', '2:0', '--threads', '1', '--model', str(toys/'micro')]
+    assert main([*args, '--no-augmentation'])==0 and 'next: rpa infer --model_dir' in capsys.readouterr().out
+    assert {'config.json', 'model.safetensors', 'label_mapping.json'} <= set(os.listdir(tmp_path/'out'/'best_model'))
+    assert (tmp_path/'out'/'checkpoint-epoch-1').is_dir()
+    assert main(args)==1
+    said = capsys.readouterr().err
+    assert 'pass another --output-dir, or --restart' in said and 'Traceback' not in said
