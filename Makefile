@@ -64,7 +64,7 @@ lab: $(READY) ## open the notebooks
 	cd nbs && ../$(VENV)/bin/jupyter lab
 
 tiny: $(READY) ## pretrain the small VideoMAE that ships in rpa/weights/tiny (long; goes on where it stopped)
-	$(PY) -c "from rpa.pretrain import make_tiny; make_tiny('rpa/weights/tiny')"
+	$(PY) tools/make_tiny.py $(ARGS)
 
 clean: ## remove what is built: site, caches, egg-info; keeps runs/ and the environment
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
