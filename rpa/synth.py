@@ -228,6 +228,7 @@ class _Leg:
         size, x = self.spec.swing, np.r_[0, SWING_S, 1]
         th, kn = SWING_THIGH*size, SWING_KNEE*size
         ph = th-kn+SWING_ANKLE+np.radians(self.spec.toe_deg)*SWING_S
+        ph[-1] += .65*(np.radians(self.pitches[k+1])-ph[-1]) # the foot is set for landing well before it lands
         th, kn, phi = (_spline(x, np.r_[a0[i], y, a1[i]], d0[i], d1[i], s) for i,y in enumerate((th, kn, ph)))
         bend = (a0[3]-a0[2])*np.clip(1-s/.2, 0, 1)**2+max(0, -np.radians(self.pitches[k+1]))*np.clip(s/.2-4, 0, 1)**2
         return self._lift(t, s, th, kn, phi, phi+bend)
