@@ -21,6 +21,7 @@ from scipy.signal import savgol_filter
 from scipy.ndimage import median_filter
 import rpa
 from .core import RpaError, as_fps, atomic_path, progress as _bar, read_json, sha256
+from .video import probe, read_frames
 
 # %% ../nbs/00c_pose.ipynb #dec6791b
 LANDMARKS = ['nose', 'left_eye_inner', 'left_eye', 'left_eye_outer', 'right_eye_inner', 'right_eye', 'right_eye_outer',
@@ -279,6 +280,12 @@ def _pose_box(xy): # Box around 33 landmarks; the eyes are not the top of the he
     pad = .04*max(x1-x0, y1-y0)
     return np.array([x0-pad, y0-2*pad, x1+pad, y1+pad])
 
+def _shirt(frame, xy): # Colour of the trunk, (3,)
+    a, b = xy[_MID33[:2]].mean(1)
+    pts = (a+(b-a)*np.array([[.25],[.5],[.75]])).round().astype(int)
+    x, y = pts[:,0].clip(2, max(2, frame.shape[1]-3)), pts[:,1].clip(2, max(2, frame.shape[0]-3))
+    return np.mean([frame[v-2:v+3,u-2:u+3].mean((0,1)) for u,v in zip(x, y)], 0)
+
 @dataclass(eq=False)
 class _Person:
     id:int
@@ -286,7 +293,7 @@ class _Person:
     now:tuple|None = None # This frame's (xy, score, box)
     agreed_s:float = 0. # When the detector last agreed, s
     agreed:int = 0 # How often it agreed
-    rows:list = field(default_factory=list) # (frame, t_s, xy, score, box)
+    rows:list = field(default_factory=list) # (frame, t_s, xy, score, box, colour)
 
 class _Follower:
     "Several people, frame by frame"
@@ -304,7 +311,7 @@ class _Follower:
         if detected is not None: self._check(detected, t_s, frame)
         self._part()
         for p in self.people:
-            if p.now: p.rows.append((i, t_s, *p.now))
+            if p.now: p.rows.append((i, t_s, *p.now, _shirt(frame, p.now[0])))
         self.people = [p for p in self.people if p.roi or t_s-p.agreed_s<=self.coast_s]
 
     def _look(self, p, frame, again=0): # BlazePose on the person's crop
@@ -371,13 +378,53 @@ class _Follower:
             loser = min(p, q, key=lambda o: (o.agreed_s, o.agreed))
             loser.now = loser.roi = None
 
-# %% ../nbs/00c_pose.ipynb #55ef26b6
-_CHAIN = [('hip','knee'), ('knee','ankle'), ('ankle','heel'), ('ankle','foot_index')]
-_LEGS = np.array([[_LM[f'{s}_{q}'] for _,q in _CHAIN] for s in ('left', 'right')]) # (2,4): knee, ankle, heel, toe
-
+# %% ../nbs/00c_pose.ipynb #bd264f5d
 def _runs(mask): # [(first, past the last)] of True stretches
     d = np.flatnonzero(np.diff(np.r_[0, np.asarray(mask, int), 0]))
     return list(zip(d[::2].tolist(), d[1::2].tolist()))
+
+def _together(ok, max_n): # Stretches of a track whose holes are at most max_n frames
+    ends = _runs(ok)
+    joined = []
+    for a,b in ends:
+        if joined and a-joined[-1][1]<=max_n: joined[-1] = (joined[-1][0], b)
+        else: joined.append((a, b))
+    return joined
+
+def _side(rows, t0, t1, mid_s): # Where somebody is at mid_s by the rows of t0..t1, px; velocity, px/s; colour; None if hardly seen
+    rows = [r for r in rows if t0<=r[1]<=t1]
+    if len(rows)<4: return None
+    c = np.array([r[2][_MID33[:2]].mean((0,1)) for r in rows])
+    v, at = np.polyfit(np.array([r[1] for r in rows])-mid_s, c, 1)
+    return at, v, np.median([r[5] for r in rows], 0)
+
+def _change(a, b, size): # How much somebody changed: place and half a second's way, parts of height; colour, of 80 levels
+    return (np.hypot(*(a[0]-b[0]))+.5*np.hypot(*(a[1]-b[1])))/size+np.abs(a[2]-b[2]).mean()/80
+
+def _meetings(p, q, fps): # [(first, last frame)] in which the boxes of two people overlap
+    a, b = ({r[0]:r[4] for r in o} for o in (p, q))
+    span = range(max(p[0][0], q[0][0]), min(p[-1][0], q[-1][0])+1)
+    near = [iou(a[f], b[f])[0,0]>.1 if f in a and f in b else True for f in span]
+    return [(span[0]+i, span[0]+j-1) for i,j in _together(near, round(.3*fps))]
+
+def _untangle(p, q, fps): # Rows of two people, exchanged after meetings out of which they came with the wrong number
+    for a,b in _meetings(p, q, fps) if p and q else []:
+        both = {r[0]:r for r in q}
+        at = [(np.hypot(*(r[2]-both[r[0]][2]).mean(0)), r[0]) for r in p if a<=r[0]<=b and r[0] in both]
+        mid = min(at)[1] if at else (a+b)//2
+        t, w = mid/fps, .5
+        sides = [_side(rows, x/fps+y, x/fps+z, t) for rows in (p, q) for x,y,z in ((a, -w, -.5/fps), (b, .5/fps, w))]
+        if any(s is None for s in sides): continue
+        size = np.median([np.ptp(r[4].reshape(2, 2), 0).max() for r in p+q])
+        keep = _change(sides[0], sides[1], size)+_change(sides[2], sides[3], size)
+        swap = _change(sides[0], sides[3], size)+_change(sides[2], sides[1], size)
+        if swap<.5*keep and keep-swap>.3:
+            p, q = [r for r in p if r[0]<=mid]+[r for r in q if r[0]>mid], [r for r in q if r[0]<=mid]+[r for r in p if r[0]>mid]
+    return p, q
+
+# %% ../nbs/00c_pose.ipynb #3d39fa66
+_CHAIN = [('hip','knee'), ('knee','ankle'), ('ankle','heel'), ('ankle','foot_index')]
+_LEGS = np.array([[_LM[f'{s}_{q}'] for _,q in _CHAIN] for s in ('left', 'right')]) # (2,4): knee, ankle, heel, toe
 
 def leg_path(
     seen:np.ndarray, # What was drawn: (n,2,p,2), own and other leg, p points relative to the hips, parts of height; NaN = not seen
@@ -423,7 +470,7 @@ def _walk_back(n, came, gaps, at):
         else: at = j, d, a//2, a%2
     return out
 
-# %% ../nbs/00c_pose.ipynb #c1f11c5b
+# %% ../nbs/00c_pose.ipynb #b525eb99
 def _hermite(v, a, b): # Rows a..b-1 of (n,k) from the rows around them; slopes from two good rows a side where there are
     t0, t1, n = a-1, b, len(v)
     s0 = v[t0]-v[t0-1] if t0>0 and np.isfinite(v[t0-1]).all() else (v[t1]-v[t0])/(t1-t0)
@@ -444,7 +491,7 @@ def _swing_on(hip, leg, bad): # (n,2), (n,4,2) → (n,4,2), bad rows as if the l
         at[q] = at[p]+np.stack([np.cos(polar[:,0]), np.sin(polar[:,0])], 1)*polar[:,1:]
     return np.stack([at[q] for _,q in _CHAIN], 1)
 
-# %% ../nbs/00c_pose.ipynb #3d39fa66
+# %% ../nbs/00c_pose.ipynb #4ba49096
 def _drawn(xy, h): # (n,2,2,2): knee and foot of each leg relative to the hips, parts of height
     foot = xy[:,_LEGS[:,1:]]
     n = np.isfinite(foot).all(-1).sum(2)[...,None]
@@ -485,15 +532,7 @@ def repair_legs(
                 score[a+c:a+d,_LEGS[k]] = np.where((path[c:d]==1)[:,None], track.score[a+c:a+d][:,_LEGS[1-k]], score[a+c:a+d][:,_LEGS[k]]/2)
     return replace(track, xy=out, score=score)
 
-def _together(ok, max_n): # Stretches of a track whose holes are at most max_n frames
-    ends = _runs(ok)
-    joined = []
-    for a,b in ends:
-        if joined and a-joined[-1][1]<=max_n: joined[-1] = (joined[-1][0], b)
-        else: joined.append((a, b))
-    return joined
-
-# %% ../nbs/00c_pose.ipynb #c5d84ca9
+# %% ../nbs/00c_pose.ipynb #a6897ceb
 def _full(rows, a, b): # Rows [(frame, t_s, xy, score, box)] → arrays over frames a..b; missing: NaN, score interpolated
     n = b-a+1
     xy, box = np.full((n,33,2), np.nan), np.full((n,4), np.nan)
@@ -512,7 +551,7 @@ def _pieces(rows, max_n): # Cut where more than max_n frames are missing
     at = [k+1 for k,(p,q) in enumerate(zip(rows, rows[1:])) if q[0]-p[0]>max_n+1]
     return [rows[a:b] for a,b in zip([0]+at, at+[len(rows)])]
 
-# %% ../nbs/00c_pose.ipynb #99b66a0c
+# %% ../nbs/00c_pose.ipynb #7b40958e
 def smooth(
     v:np.ndarray, # (n,…); NaN stays and is not smoothed across
     fps, # Hz
@@ -529,7 +568,7 @@ def smooth(
             if b-a>=w: flat[a:b,cols] = savgol_filter(flat[a:b][:,cols], w, 2, axis=0)
     return flat.reshape(v.shape)
 
-# %% ../nbs/00c_pose.ipynb #1c65c7fe
+# %% ../nbs/00c_pose.ipynb #f6170571
 def _hide(xy, score, w, h, least=.05): # Points outside the picture or hardly believed are missing
     out = (xy[...,0]<0)|(xy[...,1]<0)|(xy[...,0]>=w)|(xy[...,1]>=h)|(score<least)
     return np.where(out[...,None], np.nan, xy)
@@ -545,7 +584,7 @@ def tidy(
     xy = smooth(fill(track.xy), track.fps)
     return replace(track, xy=_hide(xy, track.score, track.width, track.height), box=np.stack([_fill1d(c) for c in track.box.T], 1))
 
-# %% ../nbs/00c_pose.ipynb #ad3a09a8
+# %% ../nbs/00c_pose.ipynb #c4374287
 def _ahead(frames, est, every): # Decode and detect in a thread of its own: (t_s, frame, detected or None)
     out, stop = queue.Queue(maxsize=4), threading.Event()
     def put(x):
@@ -590,7 +629,6 @@ def track_people(
     "People in a video and their 33 landmarks"
     name, total, frames = '', None, src
     if isinstance(src, (str, Path)):
-        from rpa.video import probe, read_frames
         info = probe(src)
         name, total, fps, frames = Path(src).name, info.frames, info.fps, read_frames(src)
     if fps is None: raise RpaError('track_people: an iterable of frames needs fps=…, Hz')
@@ -602,10 +640,11 @@ def track_people(
     for i,(t,f,detected) in enumerate(_bar(seen, total=total, desc=f'pose {name}', unit='frame', disable=not progress)):
         size = (f.shape[1], f.shape[0])
         follow.step(i, t, f, detected)
+    for p,q in combinations(follow.all, 2): p.rows, q.rows = _untangle(p.rows, q.rows, float(fps))
     found = [tr for p in follow.all if p.agreed>1 or (p.agreed and i<2*every) for tr in _tracks(p, fps, size, name, max_gap_s, min_s)]
     return [replace(tr, id=k) for k,tr in enumerate(sorted(found, key=lambda tr: (tr.frame[0], tr.person)), 1)]
 
-# %% ../nbs/00c_pose.ipynb #c4374287
+# %% ../nbs/00c_pose.ipynb #e19f7161
 _BONES = [[lm(f'{s}_{a}', f'{s}_{b}') for a,b in (('shoulder','elbow'), ('elbow','wrist'), ('shoulder','hip'), ('hip','knee'),
           ('knee','ankle'), ('ankle','heel'), ('heel','foot_index'), ('ankle','foot_index'))] for s in ('left', 'right')]
 _SIDES = [(255,150,30), (60,140,255)]
@@ -635,7 +674,7 @@ def _line(img, a, b, colour, thick):
     if np.isfinite(a).all() and np.isfinite(b).all():
         cv2.line(img, tuple(int(v) for v in a.round()), tuple(int(v) for v in b.round()), colour, thick, cv2.LINE_AA)
 
-# %% ../nbs/00c_pose.ipynb #1f28a289
+# %% ../nbs/00c_pose.ipynb #4b7674e2
 _BODY25 = ['nose', None, 'right_shoulder', 'right_elbow', 'right_wrist', 'left_shoulder', 'left_elbow', 'left_wrist', None,
     'right_hip', 'right_knee', 'right_ankle', 'left_hip', 'left_knee', 'left_ankle', 'right_eye', 'left_eye', 'right_ear',
     'left_ear', 'left_foot_index', None, 'left_heel', 'right_foot_index', None, 'right_heel']
@@ -694,7 +733,7 @@ def _imported_tracks(person, rows, fps, size, source, repair, max_gap_s=.2): # O
         tr = Track(person, frame, frame/float(fps), xy, score, box, filled, fps, *size, source, person)
         yield tidy(tr, max_gap_s) if repair else replace(tr, box=np.stack([_fill1d(c) for c in tr.box.T], 1))
 
-# %% ../nbs/00c_pose.ipynb #70ed7ea1
+# %% ../nbs/00c_pose.ipynb #f7714417
 def _frame_number(name, where):
     digits = re.findall(r'\d+', str(name).removesuffix('_keypoints.json'))
     if not digits: raise RpaError(f"{where}: a frame's number must stand in its name, as in walk_000000000012_keypoints.json; got '{name}'")
@@ -720,7 +759,7 @@ def read_openpose(
     people = {n:[_to33(p.get('pose_keypoints_2d'), _BODY25, f'{path.name}, frame {n}') for p in d['people']] for n,d in frames.items()}
     return _imported(people, fps, size, path.name, repair)
 
-# %% ../nbs/00c_pose.ipynb #4b921f98
+# %% ../nbs/00c_pose.ipynb #230d7b90
 def _named(names): # Keypoint names of a file → ours, None where we have none
     def ours(n):
         n = re.sub(r'^(l|r)_', lambda m: {'l':'left_', 'r':'right_'}[m[1]], n.lower())
@@ -768,7 +807,7 @@ def read_coco17(
     people, ids = _listed(items, _COCO17, name)
     return _imported(people, fps, size, name, repair, ids)
 
-# %% ../nbs/00c_pose.ipynb #84d6f5dc
+# %% ../nbs/00c_pose.ipynb #468020f7
 def read_keypoints(
     path, # `.npz` of ours, JSON file, or folder of OpenPose's JSON files
     fps=None, # Frame rate, Hz, where the file does not say
