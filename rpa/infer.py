@@ -770,7 +770,7 @@ def _write_all(found, predictor, folders, output, report):
         write_json(output, found.predictions)
         found.failures.save(Path(output).parent)
         if e: write_json(Path(output).parent/'scores.json', dict(clips=vars(e.clips), runners=vars(e.runners)))
-    for f,stage,why in [x for x in found.failures if x[1]!='infer'][:5]: say(f'left out: {f}: {why}')
+    for f,_,why in [x for x in found.failures if x[1]!='infer'][:5]: say(f'left out: {f}: {why}')
     wrote = [w for w in (output, report) if w]
     if wrote: say(f"wrote {' and '.join(wrote)}")
     if not report: say('next: add --report report.html for a page with pictures')

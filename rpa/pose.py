@@ -201,7 +201,7 @@ class PoseEstimator:
         long_side:int=384, # Long side of MoveNet's picture, px, a multiple of 32
     ):
         from ai_edge_litert.interpreter import Interpreter
-        self.long_side, self._shape = long_side, None
+        self.long_side, self._shape = long_side, (0, 0)
         with _hush():
             self._net, self._blaze = [Interpreter(str(weights_path(n)), num_threads=threads) for n in WEIGHTS]
             self._blaze.allocate_tensors()
@@ -276,7 +276,7 @@ def _disagreement(coco, xy, box): # Median distance of the four middles, parts o
     return float(np.median(np.hypot(*(a-b).T)))/max(box[2]-box[0], box[3]-box[1], 1.)
 
 def _pose_box(xy): # Box around 33 landmarks; the eyes are not the top of the head
-    x0, y0, x1, y1 = *xy.min(0), *xy.max(0)
+    (x0, y0), (x1, y1) = xy.min(0), xy.max(0)
     pad = .04*max(x1-x0, y1-y0)
     return np.array([x0-pad, y0-2*pad, x1+pad, y1+pad])
 
@@ -597,7 +597,7 @@ def _ahead(frames, est, every): # Decode and detect in a thread of its own: (t_s
                 put((t, f, None if i%every else est.detect(f)))
                 if stop.is_set(): return
             put(None)
-        except BaseException as e: put(e)
+        except BaseException as e: put(e) # noqa: BLE001 handed to the reader, which raises it
     th = threading.Thread(target=work, daemon=True)
     th.start()
     try:

@@ -758,7 +758,7 @@ def _ahead(it, n=4):
                 if stop.is_set(): return
                 queue.put((x, None))
             queue.put((None, StopIteration()))
-        except BaseException as e: queue.put((None, e)) # handed to the reader, which raises it
+        except BaseException as e: queue.put((None, e)) # noqa: BLE001 handed to the reader, which raises it
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:

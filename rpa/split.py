@@ -514,7 +514,7 @@ def split(
     "Split clips by runner into train, val and test, and audit the split"
     ratios, remap = check_ratios(train_ratio, val_ratio, test_ratio), parse_remap(remap_labels)
     df = read_clips(input_dir)
-    parts = make_split(df, *ratios, seed, remap, not no_stratify)
+    parts = make_split(df, train_ratio, val_ratio, test_ratio, seed, remap, not no_stratify)
     found = audit(parts, remap, tuple(p for p,r in zip(PARTS, ratios) if r>0))
     _refuse_leaks(found, input_dir)
     root, folder = Path(output).absolute().parent, _home(input_dir)

@@ -74,7 +74,7 @@ class RunnerSpec:
     @classmethod
     def draw(cls,
         seed:int, # Any whole number
-        strike:str, # 'forefoot' or 'heel' (or the label 0 or 1)
+        strike, # 'forefoot' or 'heel', or the label 0 or 1
     )->'RunnerSpec': # The same seed with the other strike gives the same runner with other feet
         "Draw a runner"
         strike = LABELS.get(strike, strike)
