@@ -33,6 +33,7 @@ def test_first_cells(page):
 @pytest.mark.parametrize('page', [*PAGES, ROOT/'nbs'/'index.ipynb'], **names)
 def test_small_and_readable(page):
     assert page.stat().st_size < 300_000, f'{page.stat().st_size/1000:.0f} kB: keep outputs small'
+    assert any(c['outputs'] for c in cells(page, 'code')), 'run the page and keep its outputs'
     for c in cells(page, 'code'):
         kinds = {k for o in c['outputs'] for k in o.get('data', {})}
         assert not any('widget' in k or k.startswith('video') for k in kinds), 'a widget or a video is stored'

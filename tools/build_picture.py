@@ -36,7 +36,9 @@ def draw(picked, dst, frames=8): # One row a clip
     axes = fig.subplots(len(picked), 1, squeeze=False)[:,0]
     for ax,(path,line) in zip(axes, picked):
         clip = read_clip(path)
-        ax.imshow(np.hstack(clip[np.linspace(0, len(clip)-1, frames).round().astype(int)]), cmap='gray', vmin=0, vmax=255)
+        shown = clip[np.linspace(0, len(clip)-1, frames).round().astype(int)]
+        row = np.pad(shown, ((0, 0), (0, 0), (0, 8)), constant_values=255) # a white gap after every frame
+        ax.imshow(np.hstack(row), cmap='gray', vmin=0, vmax=255)
         ax.set_title(line, fontsize=9, loc='left', pad=3)
         ax.axis('off')
     fig.tight_layout(pad=.3)

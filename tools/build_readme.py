@@ -20,6 +20,7 @@ def to_markdown(index): # The index as nbdev stages it, in Markdown
         nb = nbformat.read(staged, 4)
     for c in nb.cells:
         if c.cell_type=='markdown' and c.source.startswith('<!-- WARNING'): c.source = ''
+    nb.metadata['language_info'] = dict(name='python') # which nbdev_clean drops, and code fences name
     return MarkdownExporter().from_notebook_node(nb)[0]
 
 
