@@ -4,7 +4,8 @@
 
 Bare pose inference is the time inside the two pose models' interpreters and their input scaling, on frames held in memory, one
 after the other, called exactly as often as `rpa process` calls them. Decoding is reading every frame once. `rpa process` does
-all of its work: people, tracks, clips, manifest, contact sheet and overlay video. Best of three.
+all of its work: people, tracks, clips, manifest, contact sheet and overlay video. Wall time, and processor time of all threads,
+which other work on the machine disturbs less. Best of `--times` runs (3).
 """
 import os, platform, sys, tempfile, time
 from pathlib import Path
@@ -17,47 +18,57 @@ from rpa.video import probe, read_frames
 DATA = Path(rpa.__file__).parents[1]/'../shared/data/run'
 
 
-def timed(f, times=3):
-    "Shortest wall time of `f`, s"
-    best = float('inf')
-    for _ in range(times):
-        t = time.perf_counter()
-        f()
-        best = min(best, time.perf_counter()-t)
-    return best
+class Cost:
+    "Wall and processor time of a block, s"
+    def __enter__(self): self.start = time.perf_counter(), time.process_time(); return self
+    def __exit__(self, *_): self.wall, self.cpu = time.perf_counter()-self.start[0], time.process_time()-self.start[1]
 
 
-def bare_pose(src):
-    "Seconds inside the pose models for this video"
-    spent, frames, info = [0.], list(read_frames(src)), probe(src)
+def least(f):
+    "Shortest (wall, processor) time of `f`, s"
+    costs = []
+    for _ in range(TIMES):
+        with Cost() as c: f()
+        costs.append((c.wall, c.cpu))
+    return [min(x) for x in zip(*costs)]
+
+
+def bare_pose(frames, fps):
+    "(wall, processor) time inside the pose models for this video, s"
+    spent = [0., 0.]
     def clock(f):
         def g(*a, **kw):
-            t = time.perf_counter()
-            try: return f(*a, **kw)
-            finally: spent[0] += time.perf_counter()-t
+            with Cost() as c: out = f(*a, **kw)
+            spent[0], spent[1] = spent[0]+c.wall, spent[1]+c.cpu
+            return out
         return g
     old = PoseEstimator.detect, PoseEstimator.landmarks
     PoseEstimator.detect, PoseEstimator.landmarks = map(clock, old)
-    try: track_people(iter(frames), info.fps, threads=1, progress=False)
+    try: track_people(iter(frames), fps, threads=1, progress=False)
     finally: PoseEstimator.detect, PoseEstimator.landmarks = old
-    return spent[0]
+    return spent
 
 
 def one(src, align):
-    decode = timed(lambda: sum(1 for _ in read_frames(src)))
-    pose = min(bare_pose(src) for _ in range(2))
-    def run(threads, **kw):
+    decode = least(lambda: sum(1 for _ in read_frames(src)))
+    frames = list(read_frames(src))
+    pose = [min(x) for x in zip(*(bare_pose(frames, probe(src).fps) for _ in range(TIMES)))]
+    del frames
+    def run(threads):
         with tempfile.TemporaryDirectory() as dst:
-            process_video(src, dst, ProcessConfig(align=align), threads=threads, show=False, **kw)
+            process_video(src, dst, ProcessConfig(align=align), threads=threads, show=False)
     for threads in 2, 1:
-        wall = timed(lambda: run(threads))
-        print(f'{Path(src).name:16} align {align:8} threads {threads}: process {wall:5.1f} s, decoding {decode:4.1f} s + pose {pose:5.1f} s: '
-              f'ratio {wall/(decode+pose):.2f}', flush=True)
+        ours = least(lambda: run(threads))
+        for kind,a,b,c in zip(('wall', 'processor'), ours, decode, pose):
+            print(f'{Path(src).name:14} align {align:8} threads {threads} {kind:9} process {a:5.1f} s, '
+                  f'decoding {b:4.1f} + pose {c:5.1f} s: ratio {a/(b+c):.2f}', flush=True)
 
 
 if __name__=='__main__':
     print(f'{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}')
-    videos = sys.argv[1:] or [DATA/'gaitlab/male_side.mp4', DATA/'sports2d/demo.mp4']
+    args = sys.argv[1:]
+    TIMES = int(args.pop(args.index('--times')+1)) if '--times' in args else 3
+    videos = [a for a in args if a!='--times'] or [DATA/'gaitlab/male_side.mp4', DATA/'sports2d/demo.mp4']
     if missing := [v for v in videos if not Path(v).exists()]: sys.exit(f'no such video: {missing[0]}; pass one')
     for v in videos:
         for align in ('none', 'contact'): one(v, align)

@@ -11,6 +11,7 @@ import threading, time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 import numpy as np
 import torch
@@ -253,28 +254,29 @@ class ClipLoader:
         order = epoch_order(d.targets, d.seed, d.epoch, self.balanced) if self.shuffle else list(range(len(d)))
         return [order[i:i+self.batch_size] for i in range(0, len(order), self.batch_size)]
 
-    def _collate(self, items):
-        x,y = zip(*items)
-        return torch.stack(x).to(self.device), torch.tensor(y).to(self.device)
+    def _make(self, idxs):
+        x,y = zip(*(self.dataset[i] for i in idxs))
+        return torch.stack(x), torch.tensor(y)
 
     def __iter__(self):
         self.first, self.start = self.start, 0
         todo = self.batches()[self.first:]
-        if not self.workers: yield from (self._collate([self.dataset[i] for i in b]) for b in todo); return
+        for x,y in (self._ahead(todo) if self.workers else map(self._make, todo)):
+            yield x.to(self.device), y.to(self.device)
+
+    def _ahead(self, todo):
         with ThreadPoolExecutor(self.workers, thread_name_prefix='clips') as pool:
-            todo, under_way = iter(todo), deque()
-            def more(n):
-                for _,b in zip(range(n), todo): under_way.append([pool.submit(self.dataset.__getitem__, i) for i in b])
-            more(self.ahead)
+            todo = iter(todo)
+            under_way = deque(pool.submit(self._make, b) for b in islice(todo, self.ahead))
             try:
                 while under_way:
                     t = time.perf_counter()
-                    batch = self._collate([f.result() for f in under_way.popleft()])
+                    batch = under_way.popleft().result()
                     self.waited_s += time.perf_counter()-t
-                    more(1)
+                    under_way.extend(pool.submit(self._make, b) for b in islice(todo, 1))
                     yield batch
             finally:
-                for f in sum(under_way, []): f.cancel()
+                for f in under_way: f.cancel()
 
 # %% ../nbs/03a_clips.ipynb #15e71d45
 def clip_loaders(

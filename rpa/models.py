@@ -202,7 +202,7 @@ def from_folder(
     model = _build(config, labels, _input(folder, config, grayscale), seed)
     if from_scratch: return model
     state, paths = _weights(folder)
-    _load(model, state if keep_head else {k:v for k,v in state.items() if k.startswith('videomae.')}, folder)
+    _load(model, state if keep_head else {k:v for k,v in state.items() if not k.startswith('classifier.')}, folder)
     model.origin = _origin(folder, name, paths)
     return model
 

@@ -78,7 +78,7 @@ def start(laps, out, workers):
 def until(proc, out, n, limit_s=120):
     "Wait until `n` films can be seen, or the batch has ended"
     end = time.time()+limit_s
-    while proc.poll() is None and len(list(Path(out).rglob('*.mp4')))<n and time.time()<end: time.sleep(.002)
+    while proc.poll() is None and len(list(Path(out).glob('*.mp4')))<n and time.time()<end: time.sleep(.002)
 
 
 def finished_films(out, whole):

@@ -179,5 +179,5 @@ def test_the_pose_networks_find_the_runner(tmp_path, seed):
     tracks = track_people(tmp_path/'lap.mp4', progress=False)
     best = min(tracks, key=lambda tr: np.nanmedian(np.linalg.norm(tr.xy[:,i]-true[tr.frame][:,i], axis=-1)))
     off = np.linalg.norm(best.xy[:,i]-true[best.frame][:,i], axis=-1)/spec.height_px
-    assert len(best)>=.9*len(true) and np.nanmedian(off)<.045
+    assert len(best)>=.8*len(true) and np.nanmedian(off)<.045
     assert np.nanmean(off[np.isfinite(off)]<.08)>.85 # the rest: legs that cross

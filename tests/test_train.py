@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from rpa.core import LabelMap, RpaError, read_json
+from rpa.core import LabelMap, RpaError, read_json, write_json
 from rpa.clips import load_clip, toy_clips
 from rpa.models import fresh_model, load_bundle, save_network
 from rpa.pipelines import main
@@ -214,6 +214,29 @@ def test_augmented_split(toys, tmp_path):
     assert len(data.parts['train'])==2*24 and data.parts['train'].version.notna().all()
     done = run(toys, tmp_path/'out', str(tmp_path/'aug.json'), epochs=1, no_augmentation=True)
     assert load_bundle(done.bundle).data['clips']=={'train':48, 'val':12}
+
+
+def test_bundle_says_how_clips_were_cut(toys, tmp_path, monkeypatch):
+    "Settings beside the clips reach the bundle, and clips that all run one way are not mirrored"
+    from rpa.processing import ProcessConfig
+    seen = []
+    monkeypatch.setattr('rpa.train.clip_loaders', lambda parts, cfg, bs, aug, flip, *a, **kw: seen.append(flip) or 1/0)
+    shutil.copytree(toys/'clips', tmp_path/'clips')
+    shutil.copy(toys/'split.json', tmp_path/'split.json')
+    for align in ('none', 'contact'):
+        write_json(tmp_path/'clips'/'settings.json', {'toy':ProcessConfig(align=align).to_dict()})
+        assert read_data(tmp_path/'split.json').processing['align']==align
+        with pytest.raises(ZeroDivisionError): run(toys, tmp_path/align, str(tmp_path/'split.json'), epochs=1)
+    assert seen==[True, False]
+    monkeypatch.undo()
+    done = run(toys, tmp_path/'out', str(tmp_path/'split.json'), epochs=1)
+    assert ProcessConfig.from_dict(load_bundle(done.bundle).processing)==ProcessConfig(align='contact')
+
+
+@pytest.mark.cuda
+def test_on_a_graphics_card(toys, tmp_path):
+    done = run(toys, tmp_path/'out', epochs=4, device='cuda', save_steps=2)
+    assert done.best['accuracy']>.8 and load_bundle(done.bundle).training['device']=='cuda'
 
 
 def test_pipeline_gives_the_same(toys, tmp_path):
