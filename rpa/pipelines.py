@@ -7,7 +7,7 @@ __all__ = ['VERBS', 'CHAIN', 'Param', 'read_function', 'make_parser', 'overview'
            'execute', 'Executed', 'run', 'demo_parameters', 'demo', 'demo_report']
 
 # %% ../nbs/22_pipelines.ipynb #77cb021f
-import argparse, ast, importlib, io, os, re, sys, tempfile, time, tokenize
+import argparse, ast, importlib, io, logging, os, re, sys, tempfile, time, tokenize
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -282,6 +282,9 @@ def execute(
                 nb, partial, parameters, engine_name='rpa', kernel_name='python3', progress_bar=False, cwd=path.parent,
                 stdout_file=sys.stdout, stderr_file=sys.stderr, start_timeout=120, extra_arguments=['--log-level=50'],
                 config=Config(ConnectionFileMixin=dict(transport='ipc', ip=f'{sockets}/kernel')))
+    except KeyboardInterrupt: # the task that was waiting for the notebook would now complain that it has gone
+        for name in ('asyncio', 'traitlets'): logging.getLogger(name).setLevel(logging.CRITICAL+1)
+        raise
     except papermill.PapermillExecutionError as e:
         os.replace(partial, output)
         where = f'run: {path.stem} stopped in cell {e.exec_count}; the copy up to there is {_short(output)}'
@@ -361,7 +364,8 @@ def _state(path, parameters):
     "Everything a finished stage depends on, as one hash"
     nb = read_json(path)
     values = {p.name:p.default for p in read_parameters(nb)} | parameters
-    package = [(f.name, sha256(f)) for f in sorted(Path(rpa.__file__).parent.glob('*.py'))]
+    home = Path(rpa.__file__).parent
+    package = [(f.relative_to(home).as_posix(), sha256(f)) for f in sorted([*home.glob('*.py'), *home.rglob('*.safetensors')])]
     paths = {v: _files(path.parent/v) for v in values.values() if isinstance(v, str) and v.startswith('../')}
     return settings_hash(dict(page=[c['source'] for c in nb['cells']], package=package, values=values, paths=paths))
 

@@ -36,9 +36,9 @@ class Recipe:
     runners:int = 600 # Rendered runners, half of each strike
     held_out:int = 60 # More of them, to watch the learning
     seconds:float = 1.6 # Length of each one's lap, s
-    epochs:int = 18 # Passes over all clips
-    batch:int = 32 # Clips a step
-    lr:float = 1e-3 # Highest learning rate
+    epochs:int = 20 # Passes over all clips
+    batch:int = 16 # Clips a step
+    lr:float = 7e-4 # Highest learning rate
     warmup:float = .1 # Share of the steps until it is reached
     seed:int = 0 # Seed of weights, order and augmentation
 

@@ -437,7 +437,7 @@ def contact_windows(
 
 # %% ../nbs/01_processing.ipynb #247ccf20
 POSE = 'MoveNet MultiPose, ByteTrack, BlazePose full' # who finds the people
-KEEP_BYTES = 256e6 # a video whose pictures take no more than this is kept in memory between the two passes
+KEEP_BYTES = {1:256e6, 2:1.3e9} # by threads: pictures up to this size stay in memory between the two passes
 
 
 @dataclass
@@ -481,7 +481,7 @@ def _people(src, info, cache, sha, kept, threads, show):
     if file and file.exists():
         try: return load_tracks(file)
         except RpaError as e: say(f'{e}; finding the people again')
-    small = info.count()*info.width*info.height*3<=KEEP_BYTES
+    small = info.count()*info.width*info.height*3<=KEEP_BYTES[min(threads, 2)]
     frames = progress(read_frames(src), total=info.count(), desc=Path(src).name, unit='frame', disable=not show)
     tracks = track_people(_remembered(frames, kept) if small else frames, info.fps, threads, progress=False)
     tracks = [replace(t, source=Path(src).name) for t in tracks]

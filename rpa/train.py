@@ -191,14 +191,14 @@ def latest_checkpoint(
 class KeepBooks(Callback):
     "Checkpoints, logs, best epoch, early stop"
     order = 60 # after fastai's own
-    def __init__(self, out, plan, state, seed, save_steps=0, patience=0):
-        self.out, self.plan, self.state = Path(out), plan, state
-        self.seed, self.save_steps, self.patience = seed, save_steps, patience
+    def __init__(self, out, plan, state, seed, save_steps=0, patience=0, quiet=False):
+        self.out, self.plan, self.state, self.seed = Path(out), plan, state, seed
+        self.save_steps, self.patience, self.quiet = save_steps, patience, quiet
         self.from_epoch, self.bar, self.board = state.epoch, None, None
 
     def before_fit(self):
         n, done = len(self.dls.train), self.state.epoch*len(self.dls.train)+self.state.batch
-        self.bar = progress(None, total=self.n_epoch*n, initial=done, unit='step', mininterval=1)
+        self.bar = progress(None, total=self.n_epoch*n, initial=done, unit='step', mininterval=1, disable=self.quiet)
         self.board = _board(self.out/'tensorboard', done)
 
     def before_epoch(self):
@@ -486,12 +486,12 @@ def _state(out, learn):
     return state
 
 
-def _fit(out, plan, learn, save_steps):
+def _fit(out, plan, learn, save_steps, quiet):
     s = plan['settings']
     state = _state(out, learn)
     write_best(out, plan, state)
     if not _finished(state, s):
-        books = KeepBooks(out, plan, state, s['seed'], save_steps, s['patience'])
+        books = KeepBooks(out, plan, state, s['seed'], save_steps, s['patience'], quiet)
         schedule = LrSchedule(s['lr'], s['warmup'], s['schedule'], s['freeze_epochs'])
         try: learn.fit(s['epochs'], cbs=[books, schedule])
         except KeyboardInterrupt:
@@ -541,6 +541,7 @@ def train(
     cache_dir:str='', # Folder for decoded clips that do not fit into memory; empty: decode again
     save_steps:int=0, # Checkpoint also after so many batches within an epoch; 0: only between epochs
     restart:bool=False, # Throw away an earlier run in the same folder
+    no_progress:bool=False, # Without the progress bar
 )->Trained:
     "Train a classifier on a split, or go on with a run that was stopped"
     settings = {k:v for k,v in locals().items() if k in DECIDING}
@@ -555,7 +556,8 @@ def train(
     resolved = dict(device=on.type, precision=pick_precision(precision, on), threads=n_workers(threads))
     loading = dict(workers=workers, ram_mb=ram_mb, cache_dir=cache_dir or None)
     plan = _plan(data, net, settings, resolved)
-    with locked(output_dir): return _train(Path(output_dir), data, net, plan, loading, save_steps, restart)
+    with locked(output_dir):
+        return _train(Path(output_dir), data, net, open_run(output_dir, plan, restart), loading, save_steps, no_progress)
 
 
 @contextmanager
@@ -566,8 +568,8 @@ def _threads(n):
     finally: torch.set_num_threads(before)
 
 
-def _train(out, data, net, plan, loading, save_steps, restart):
-    plan, s = open_run(out, plan, restart), plan['settings']
+def _train(out, data, net, plan, loading, save_steps, quiet):
+    s = plan['settings']
     if (done := _done(out, s)) is not None: return done
     net.precision = plan['resolved']['precision']
     loaders = clip_loaders(data.parts, net.input, s['batch_size'], s['augmentation'],
@@ -575,7 +577,7 @@ def _train(out, data, net, plan, loading, save_steps, restart):
         device=plan['resolved']['device'], **loading)
     learn = make_learner(net, loaders, s['lr'], s['weight_decay'], s['balance'], s['clip_norm'])
     data.labels.save(out/'label_mapping.json')
-    with _threads(plan['resolved']['threads']): state = _fit(out, plan, learn, save_steps)
+    with _threads(plan['resolved']['threads']): state = _fit(out, plan, learn, save_steps, quiet)
     _save_curves(out, state)
     return _tell(_result(out, state))
 

@@ -11,7 +11,9 @@ BIN = Path(sys.executable).parent
 
 
 def run(*cmd, cwd=ROOT): # Run a command with its output shown; True when it succeeds
-    return subprocess.run([str(c) for c in cmd], cwd=cwd).returncode==0
+    rc = subprocess.run([str(c) for c in cmd], cwd=cwd).returncode
+    if rc<0: print(f'  ended by signal {-rc}: {cmd[0]}')
+    return rc==0
 
 
 @contextmanager
