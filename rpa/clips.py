@@ -175,7 +175,7 @@ class ClipDataset:
         train:bool=None, # Random stretch of longer clips; default: as `augment`
     ):
         self.paths, self.targets = [_path(p) for p in df['path']], [int(t) for t in df['target']]
-        self.keys = [str(k) for k in (df['sha256'] if 'sha256' in df else map(sha256, self.paths))]
+        self.keys = [k if isinstance(k, str) else '' for k in (df['sha256'] if 'sha256' in df else ['']*len(df))]
         self.cfg, self.augment, self.flip, self.seed = cfg, augment, flip, seed
         self.train = augment if train is None else train
         self.cache, self.epoch = cache if cache is not None else ClipCache(), 0
@@ -187,12 +187,16 @@ class ClipDataset:
         rng = np.random.default_rng(seed) if self.train else None
         return torch.from_numpy(self._film(i, rng, seed)), self.targets[i]
 
+    def _key(self, i):
+        "Names the content of clip `i`, also where no manifest gave its hash"
+        if not self.keys[i]: self.keys[i] = sha256(store(str(self.paths[i])).local())
+        return f"{self.keys[i]}-{'gray' if self.cfg.grayscale else 'rgb'}"
+
     def _film(self, i, rng, seed):
-        cfg, path = self.cfg, self.paths[i]
-        kind = 'gray' if cfg.grayscale else 'rgb'
+        cfg, path, key = self.cfg, self.paths[i], self._key(i)
         if not (self.train or self.augment):
-            return self.cache.get(f'{self.keys[i]}-{kind}-{cfg.frames}x{cfg.size}', lambda: load_clip(path, cfg)).copy()
-        film = self.cache.get(f'{self.keys[i]}-{kind}', lambda: read_clip(path, cfg.grayscale))
+            return self.cache.get(f'{key}-{cfg.frames}x{cfg.size}', lambda: load_clip(path, cfg)).copy()
+        film = self.cache.get(key, lambda: read_clip(path, cfg.grayscale))
         film = film[sample_frames(len(film), cfg.frames, rng)]
         if self.augment:
             params = draw_params(seed, runtime=True, flip=self.flip)
@@ -227,6 +231,7 @@ class ClipLoader:
         device:str='cpu', # Where batches go
     ):
         if batch_size<1: raise RpaError(f'ClipLoader: batch_size must be ≥ 1 clip, got {batch_size}')
+        if workers<0: raise RpaError(f'ClipLoader: workers must be ≥ 0 threads (0: none), got {workers}')
         self.dataset, self.batch_size, self.shuffle, self.balanced = dataset, batch_size, shuffle, balanced
         self.workers, self.ahead, self.device = workers, max(1, ahead), torch.device(device)
         self.start, self.first, self.waited_s = 0, 0, 0.

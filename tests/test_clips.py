@@ -99,3 +99,24 @@ def test_remote_clips(rows):
     with open(rows.path[0], 'rb') as f: at.write_bytes(f.read())
     far = ClipDataset(rows[:1].assign(path=[str(at)]), cfg)[0][0]
     assert torch.equal(far, ClipDataset(rows[:1], cfg)[0][0])
+
+
+@pytest.mark.parametrize('kw', [dict(), dict(augment=True)], ids=str)
+@pytest.mark.parametrize('unknown', ['', None, float('nan')], ids=str)
+def test_clips_without_a_hash_stay_apart(rows, tmp_path, kw, unknown):
+    "A bucket without clips.csv gives no sha256: every clip is still decoded as itself, also from the disk cache"
+    from rpa.storage import store
+    far = [store(f'memory://no-manifest/{f}') for f in rows.file[:2]]
+    for at, p in zip(far, rows.path): at.write_bytes(open(p, 'rb').read())
+    bare = rows[:2].assign(path=list(map(str, far)), sha256=[unknown]*2)
+    for cache in (ClipCache(), ClipCache(0, tmp_path/'c'), ClipCache(0, tmp_path/'c')):
+        got = [x for x,_ in ClipDataset(bare, cfg, cache=cache, **kw)]
+        want = [x for x,_ in ClipDataset(rows[:2], cfg, **kw)]
+        assert not torch.equal(*got) and all(map(torch.equal, got, want))
+    far[0].write_bytes(open(rows.path[1], 'rb').read()) # the same address, another clip
+    again = ClipDataset(bare, cfg, cache=ClipCache(0, tmp_path/'c'))
+    assert torch.equal(again[0][0], again[1][0])
+
+
+def test_threads_of_a_loader(rows):
+    with pytest.raises(RpaError, match='workers must be ≥ 0 threads'): ClipLoader(ClipDataset(rows, cfg), workers=-1)
