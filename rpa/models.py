@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TINY', 'PICKLES', 'HUB_DEFAULT', 'LUMA', 'PARTS', 'pick_device', 'pick_precision', 'autocast', 'ClipClassifier',
-           'fresh_model', 'param_groups', 'refuse_pickles', 'licence_of', 'file_keys', 'from_folder', 'hub_folder',
-           'create_model', 'fold_grayscale', 'save_network', 'save_bundle', 'Bundle', 'check_bundle', 'load_bundle']
+           'fresh_model', 'predict_logits', 'param_groups', 'refuse_pickles', 'licence_of', 'file_keys', 'from_folder',
+           'hub_folder', 'create_model', 'fold_grayscale', 'save_network', 'save_bundle', 'Bundle', 'check_bundle',
+           'load_bundle']
 
 # %% ../nbs/03b_models.ipynb #bbeec075
 import json
@@ -100,7 +101,20 @@ def fresh_model(
     config = VideoMAEConfig(**(TINY|sizes), **_label_config(labels))
     return _build(config, labels, InputConfig(config.num_frames, config.image_size, grayscale), seed)
 
-# %% ../nbs/03b_models.ipynb #aec56cb1
+# %% ../nbs/03b_models.ipynb #f74b68fa
+def predict_logits(
+    model:ClipClassifier, # Classifier, on its device
+    batches, # Batches as `ClipLoader` gives them: tuples that begin with clips
+)->torch.Tensor: # Logits, float64 (n, classes), on the processor
+    "Logits of all clips, in their order, without dropout"
+    device, was = next(model.parameters()).device, model.training
+    model.eval()
+    try:
+        with torch.inference_mode(): out = [model(x.to(device)).double().cpu() for x,*_ in batches]
+    finally: model.train(was)
+    return torch.cat([torch.zeros(0, len(model.labels), dtype=torch.double), *out])
+
+# %% ../nbs/03b_models.ipynb #08781de6
 def param_groups(
     model:ClipClassifier, # Classifier
 )->list: # [embeddings and layers, head]: two lists of parameters
@@ -111,7 +125,7 @@ def param_groups(
     assert len(ours)==len(set(ours)) and set(ours)==every, 'param_groups: every parameter must be in one group'
     return [body, head]
 
-# %% ../nbs/03b_models.ipynb #fa4a3e60
+# %% ../nbs/03b_models.ipynb #18eff826
 PICKLES = ('.bin', '.pt', '.pth', '.pkl', '.pickle', '.ckpt', '.joblib')
 
 
@@ -123,7 +137,7 @@ def refuse_pickles(
         raise RpaError(f"{folder}: a model folder may hold safetensors and JSON only, found {', '.join(bad)}; "
                        'remove it, or save the weights as model.safetensors')
 
-# %% ../nbs/03b_models.ipynb #5a1d2df1
+# %% ../nbs/03b_models.ipynb #66d65755
 HUB_DEFAULT = 'MCG-NJU/videomae-base-finetuned-kinetics'
 
 
@@ -133,7 +147,7 @@ def licence_of(
     "Licence of well-known weights"
     return 'CC-BY-NC 4.0 (no commercial use)' if name.startswith('MCG-NJU/') else ''
 
-# %% ../nbs/03b_models.ipynb #cdbfbc2b
+# %% ../nbs/03b_models.ipynb #3aec9753
 def _config(folder):
     path = Path(folder)/'config.json'
     if not path.exists(): raise RpaError(f'{path}: a model folder needs this file; pass another folder')
@@ -171,7 +185,8 @@ def file_keys(
 
 
 def _weights(folder):
-    paths = sorted(Path(folder).glob('*.safetensors'))
+    one = Path(folder)/'model.safetensors'
+    paths = [one] if one.exists() else sorted(Path(folder).glob('*.safetensors')) # or split into several
     if not paths: raise RpaError(f'{folder}: no model.safetensors there; pass a folder with weights, or --from-scratch')
     state = {}
     try:
@@ -179,7 +194,7 @@ def _weights(folder):
     except SafetensorError as e: raise RpaError(f'{p}: not a readable safetensors file ({e}); get it again') from e
     return file_keys(state, back=True), paths
 
-# %% ../nbs/03b_models.ipynb #63a23415
+# %% ../nbs/03b_models.ipynb #da87742d
 def _origin(folder, name, paths):
     made = read_json(Path(folder)/'rpa.json').get('origin', {}) if (Path(folder)/'rpa.json').exists() else {}
     licence = licence_of(name) or made.get('licence', '')
@@ -215,7 +230,7 @@ def _load(model, state, folder):
                        'give the weights that belong to config.json')
     model.hf.load_state_dict(fit, strict=False)
 
-# %% ../nbs/03b_models.ipynb #da87742d
+# %% ../nbs/03b_models.ipynb #70055a76
 _HUB_FILES = ['config.json', 'preprocessor_config.json', '*.safetensors']
 
 
@@ -247,7 +262,7 @@ def hub_folder(
         raise RpaError(f"model: '{name}' could not be fetched from the Hugging Face hub ({type(e).__name__}: "
             f"{str(e).splitlines()[0] if str(e) else 'no answer'}); pass --model tiny, or a local folder") from e
 
-# %% ../nbs/03b_models.ipynb #58d87e92
+# %% ../nbs/03b_models.ipynb #386836c6
 def create_model(
     name:str, # 'tiny', a folder, or a name on the hub
     labels:LabelMap, # Outputs
@@ -273,7 +288,7 @@ def _tiny(labels, grayscale, from_scratch, seed):
     if not from_scratch: say('tiny: no pretrained start in the package (`make tiny` makes one); the weights are random')
     return fresh_model(labels, grayscale, seed)
 
-# %% ../nbs/03b_models.ipynb #bbd0af77
+# %% ../nbs/03b_models.ipynb #347eebae
 LUMA = (.299, .587, .114) # Weights of red, green and blue in luma, ITU-R BT.601
 
 
@@ -289,7 +304,7 @@ def fold_grayscale(
     shift = gray.sum((1,2,3,4))*(luma*mean).sum() - (w*mean/std).sum((1,2,3,4))
     return (gray*std*luma).to(weight.dtype), (bias.detach().double()+shift).to(bias.dtype)
 
-# %% ../nbs/03b_models.ipynb #28ce1d25
+# %% ../nbs/03b_models.ipynb #842079b0
 _PYAV = dict(video_processor_type='none', note='transformers.pipeline decodes with PyAV and the image processor')
 PARTS = ('processing', 'calibration', 'data', 'scores', 'training')
 
@@ -344,7 +359,7 @@ def save_bundle(
         for p in tmp.iterdir(): p.chmod(0o644) # safetensors writes 0600
     return Path(dst)
 
-# %% ../nbs/03b_models.ipynb #842079b0
+# %% ../nbs/03b_models.ipynb #4def6a1e
 @dataclass
 class Bundle:
     "A trained classifier with all that belongs to it"
@@ -363,6 +378,12 @@ class Bundle:
 
 
 _NEEDED = ('config.json', 'model.safetensors', 'preprocessor_config.json', 'label_mapping.json')
+
+
+def _unlisted(path, listed):
+    "Files that a bundle does not name; hidden ones are not looked at"
+    files = (p.relative_to(path) for p in path.rglob('*') if p.is_file())
+    return sorted(str(p) for p in files if not any(s.startswith('.') for s in p.parts) and p.as_posix() not in listed)
 
 
 def check_bundle(
@@ -384,6 +405,8 @@ def check_bundle(
         if not file.is_file(): raise RpaError(f'{file}: is missing from the bundle; copy the whole folder again')
         if sha256(file)!=about['files'].get(name):
             raise RpaError(f'{file}: is not the file that was saved (sha256 differs); copy the whole folder again')
+    if extra := _unlisted(path, {'rpa.json', *about['files']}):
+        raise RpaError(f"{path}: holds files that rpa.json does not list: {', '.join(extra)}; take them out")
     return about
 
 

@@ -103,6 +103,49 @@ def test_pickle_inside(bundle, name):
     with pytest.raises(RpaError, match=f'{name}; remove it'): load_bundle(bundle)
 
 
+@pytest.mark.parametrize('name', ['z.safetensors', 'model-00002-of-00002.safetensors', 'processor_config.json', 'deep/er/x.json'])
+def test_file_that_is_not_listed(bundle, name):
+    "Weights beside the listed ones must not replace them under the same fingerprint"
+    from safetensors.torch import save_file
+    (bundle/name).parent.mkdir(parents=True, exist_ok=True)
+    if name.endswith('.json'): (bundle/name).write_text('{}')
+    else: save_file({'classifier.weight':torch.ones(2, 32)}, bundle/name)
+    with pytest.raises(RpaError, match=f'does not list: {name}; take them out'): load_bundle(bundle)
+
+
+def test_hidden_files_are_left_alone(bundle):
+    from safetensors.torch import save_file
+    want = load_bundle(bundle).model(clips)
+    (bundle/'.git').mkdir()
+    (bundle/'.git'/'HEAD').touch()
+    save_file({'classifier.weight':torch.ones(2, 32)}, bundle/'.z.safetensors')
+    assert torch.equal(load_bundle(bundle).model(clips), want)
+
+
+def test_a_start_is_read_from_its_own_file(tmp_path):
+    "Other weights beside model.safetensors, such as a checkpoint's optimiser, are not merged into it"
+    from safetensors.torch import load_file, save_file
+    net = fresh_model(labels, **micro)
+    save_network(net, _made(tmp_path/'s'), fold=False)
+    save_file({'classifier.weight':torch.ones(2, 32)}, tmp_path/'s'/'z.safetensors')
+    start = from_folder(tmp_path/'s', labels)
+    assert torch.equal(start.hf.classifier.weight, net.hf.classifier.weight) and list(start.origin['sha256'])==['model.safetensors']
+    state = load_file(tmp_path/'s'/'model.safetensors')
+    head = {k:v for k,v in state.items() if k.startswith('classifier.')}
+    (tmp_path/'s'/'z.safetensors').unlink(); (tmp_path/'s'/'model.safetensors').unlink()
+    for i,part in enumerate((head, {k:v for k,v in state.items() if k not in head}), 1):
+        save_file(part, tmp_path/'s'/f'model-0000{i}-of-00002.safetensors')
+    assert torch.equal(from_folder(tmp_path/'s', labels)(clips), net.eval()(clips))
+
+
+def test_logits_of_a_data_set():
+    "The same whatever the batches, and the model stays in the mode it was in"
+    from rpa.models import predict_logits
+    net = fresh_model(labels, hidden_dropout_prob=.5, **micro).train()
+    a, b = (predict_logits(net, [(clips[i:i+n], None) for i in range(0, 2, n)]) for n in (1, 2))
+    assert net.training and a.dtype==torch.float64 and torch.allclose(a, b, atol=1e-5)
+
+
 def test_not_a_bundle(bundle, tmp_path):
     with pytest.raises(RpaError, match='there is none; train one'): load_bundle(tmp_path/'nothing')
     about = read_json(bundle/'rpa.json')
