@@ -66,7 +66,7 @@ def table_macro_f1(
     return f1.sum(-1)/(used>0).sum(-1)
 
 # %% ../nbs/03c_metrics.ipynb #3bd3f264
-FEW_GROUPS = 10 # Under this many groups the interval is called rough
+FEW_GROUPS = 10 # Under this many groups the interval is called rough, and no temperature makes a model surer
 
 def group_interval(
     tables:np.ndarray, # One confusion table a group, (g, k, k)
@@ -222,7 +222,7 @@ def fit_temperature(
     groups:list=None, # Runner of each; None: every row counts as its own group
     lowest:float=.2, # Bound of T from below
     highest:float=20., # Bound of T from above
-)->float: # Temperature; the log-loss of the fit set is never higher than at T=1
+)->float: # Temperature, no unit; ≥ 1 with fewer than `FEW_GROUPS` groups. The log-loss of the fit set is never higher than at T=1
     "Fit one temperature on validation logits"
     x, y = np.asarray(logits, float), np.asarray(target).astype(int)
     if x.ndim!=2 or len(x)!=len(y) or len(y)==0 or not np.isfinite(x).all():
@@ -232,7 +232,7 @@ def fit_temperature(
         fit = minimize_scalar(lambda b: log_loss_at(x, y, 1/b, smooth), bounds=(1/highest, 1/lowest), method='bounded')
         return 1/float(fit.x)
     t = best(0.)
-    if t<1: t = min(1., max(t, best(k/(g+k))))
+    if t<1: t = 1. if g<FEW_GROUPS else min(1., max(t, best(k/(g+k))))
     return t if log_loss_at(x, y, t)<=log_loss_at(x, y) else 1.
 
 # %% ../nbs/03c_metrics.ipynb #26edcc0b
@@ -318,12 +318,12 @@ def score_runners(
 # %% ../nbs/03c_metrics.ipynb #e46f388a
 @dataclass(frozen=True)
 class TestUse:
-    "How often a test part has been scored"
-    times:int # Scorings, this one included
+    "How often the test part of a split, or a folder, has been scored"
+    times:int # Scorings, this one included, whatever the clips were
     bundles:int # Different bundles among them
     __test__ = False # Not a pytest class
     def __str__(self):
-        return f'this data has been scored {self.times} time{"s"*(self.times!=1)}, with {self.bundles} different bundle{"s"*(self.bundles!=1)}'
+        return f'this test part has been scored {self.times} time{"s"*(self.times!=1)}, with {self.bundles} different bundle{"s"*(self.bundles!=1)}'
 
 def use_log(
     where:str, # Split JSON, or the folder that was scored
@@ -342,7 +342,7 @@ def _log_lines(path):
 
 def count_test_use(
     where:str, # Split JSON, or the folder that is scored
-    data:str='', # Fingerprint of the scored rows, e.g. `data_fingerprint(sha256s)`
+    data:str='', # Fingerprint of the scored rows, e.g. `data_fingerprint(sha256s)`; noted in the log
     bundle:str='', # Fingerprint of the bundle
     part:str='test', # Part of the split; each is counted on its own
     by:str='infer', # Verb that scored
@@ -444,7 +444,7 @@ figure{margin:1em 0} figure img{max-width:100%;height:auto} figcaption{font-size
 {% if s.unit != 'runner' %}<div class="scroll"><table><caption>Per runner, worst first</caption><tr><th>runner</th><th>{{ s.unit }}s</th><th>true</th><th>accuracy</th><th>mean confidence</th><th>abstained</th></tr>
 {% for r in s.group_table %}<tr><td>{{ r.group }}</td><td class="n">{{ r.n }}</td><td>{{ r.true }}</td><td class="n">{{ '%.2f'|format(r.accuracy) }}</td><td class="n">{{ '%.2f'|format(r.confidence) }}</td><td class="n">{{ '%.0f'|format(100*r.abstained) }} %</td></tr>{% endfor %}</table></div>{% endif %}
 {% endfor %}
-{% if test_use %}<p>Test part: {{ test_use }}. The more bundles, the less honest the best of them.</p>{% endif %}
+{% if test_use %}<p>Test use: {{ test_use }}. The more bundles, the less honest the best of them.</p>{% endif %}
 {% if columns %}<h2>Verdicts</h2><div class="scroll"><table><tr>{% for c in columns %}<th>{{ c }}</th>{% endfor %}</tr>
 {% for row in rows %}<tr>{% for v in row %}<td class="{{ v.cls }}">{{ v.text }}</td>{% endfor %}</tr>{% endfor %}</table></div>{% endif %}
 {% for caption, alt, uri in strips %}<figure><img src="{{ uri }}" alt="{{ alt }}"><figcaption>{{ caption }}</figcaption></figure>{% endfor %}

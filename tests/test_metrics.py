@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from rpa.core import RpaError
-from rpa.metrics import (Calibration, Scores, choose_threshold, count_test_use, fit_temperature, group_tables,
+from rpa.metrics import (FEW_GROUPS, Calibration, Scores, calibrate, choose_threshold, count_test_use, fit_temperature, group_tables,
                          html_report, log_loss_at, reliability, runner_verdicts, score, score_runners, table_accuracy, table_macro_f1, use_log)
 
 NAMES = ['forefoot', 'heel', 'mid']
@@ -69,6 +69,26 @@ def test_temperature_is_the_best_on_a_grid():
     grid = np.geomspace(.2, 20, 2000)
     assert log_loss_at(logits*4, y, t)<=min(log_loss_at(logits*4, y, o) for o in grid)+1e-6
 
+@pytest.mark.parametrize('groups', [1, 6, FEW_GROUPS-1, FEW_GROUPS, 40])
+def test_few_runners_never_make_it_surer(groups):
+    "However clearly their clips ask for it; softening is for everybody"
+    y = np.tile([0, 1], 200)
+    logits, g = np.stack([1-2*y, 2*y-1], 1)*.2, np.arange(400)%groups
+    sharp = calibrate(logits, y, g).temperature
+    assert sharp==1 if groups<FEW_GROUPS else .2<=sharp<1
+    assert fit_temperature(logits*40, np.where(np.arange(400)%4, y, 1-y), g)>2
+
+def test_a_handful_of_easy_validation_runners_does_no_harm_to_others():
+    "The epoch was chosen on six runners that the model gets right; others are harder, and their log-loss must not rise"
+    rng, worse = np.random.default_rng(0), []
+    for _ in range(20):
+        y = np.repeat([0, 1]*3, 4); signal = (2*y-1)*.3+rng.normal(0, .1, 24)
+        cal = calibrate(np.stack([-signal, signal], 1), y, np.repeat(range(6), 4))
+        truth = np.tile([0, 1], 500); hard = (2*truth-1)*.1+rng.normal(0, .4, 1000)
+        others = np.stack([-hard, hard], 1)
+        worse.append(log_loss_at(others, truth, cal.temperature)-log_loss_at(others, truth))
+    assert max(worse)<=1e-12
+
 def test_threshold_by_brute_force():
     for seed in range(20):
         logits, y, _ = cases(seed, 60); p = softmax(logits, 1); p[np.arange(60), y] += .5; p /= p.sum(1, keepdims=True)
@@ -110,6 +130,13 @@ def test_log_is_appended_by_many_processes(tmp_path):
     use = count_test_use(split, add=False)
     assert (use.times, use.bundles)==(40, 2)
     assert all(json.loads(line)['part']=='test' for line in use_log(split).read_text().splitlines())
+
+def test_other_clips_do_not_set_the_count_back(tmp_path):
+    "The sentence speaks of the test part, so every scoring of it counts; the log tells which clips"
+    for data, bundle in (('one', 'a'), ('two', 'b'), ('two', 'b')): use = count_test_use(tmp_path/'split.json', data, bundle)
+    assert str(use)=='this test part has been scored 3 times, with 2 different bundles'
+    assert [json.loads(l)['data'] for l in use_log(tmp_path/'split.json').read_text().splitlines()]==['one', 'two', 'two']
+    assert count_test_use(tmp_path/'split.json', 'one', 'a', part='val').times==1
 
 def test_report_is_one_offline_file(tmp_path):
     logits, y, g = cases(1); s = score(softmax(logits, 1), y, g, NAMES, threshold=.5, synthetic=True)
