@@ -6,11 +6,13 @@
 __all__ = ['SCHEDULES', 'BALANCE', 'OURS', 'KEPT_SCORES', 'DECIDING', 'INGREDIENTS', 'lr_factor', 'class_weights', 'LrSchedule',
            'make_learner', 'RunState', 'optimizer_tensors', 'restore_optimizer', 'save_checkpoint',
            'restore_checkpoint', 'checkpoints', 'latest_checkpoint', 'KeepBooks', 'valid_scores', 'should_stop',
-           'prune_checkpoints', 'history_table', 'write_log', 'TrainData', 'read_data', 'differences', 'open_run',
-           'locked', 'validation_report', 'write_best', 'plot_curves', 'Trained', 'train', 'score_test', 'ingredients']
+           'prune_checkpoints', 'history_table', 'write_log', 'TrainData', 'clip_rates', 'read_data', 'differences',
+           'open_run', 'locked', 'validation_report', 'write_best', 'plot_curves', 'Trained', 'train', 'score_test',
+           'ingredients']
 
 # %% ../nbs/04_train.ipynb #13837301
 import fcntl, json, math, re, shutil, time, warnings
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -22,13 +24,14 @@ from fastcore.basics import noop
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
-from .core import (LabelMap, RpaError, atomic_dir, atomic_path, n_workers, parse_remap, progress, read_json, say,
-                      settings_hash, stable_seed, write_json)
+from .core import (LabelMap, RpaError, as_fps, atomic_dir, atomic_path, fps_text, n_workers, parse_remap, progress,
+                      read_json, say, settings_hash, stable_seed, write_json)
+from .storage import store
 from .split import load_split
 from .clips import ClipDataset, ClipLoader, clip_loaders
 from .models import (create_model, file_keys, from_folder, load_bundle, param_groups, pick_device, pick_precision,
-                        save_bundle, save_network)
-from .metrics import Calibration, calibrate, score
+                        predict_logits, save_bundle, save_network)
+from .metrics import Calibration, calibrate, count_test_use, data_fingerprint, score
 
 # %% ../nbs/04_train.ipynb #3d12c0d2
 with warnings.catch_warnings(): # fastai 2.8 uses what torch and pandas have deprecated while it is imported
@@ -313,26 +316,61 @@ class TrainData:
     parts:dict # 'train' and 'val' → rows with path, target, sha256, runner
     labels:LabelMap # Outputs of the model
     about:dict # fingerprint, runners, clips, labels: goes into the bundle
-    processing:dict # Settings that cut the clips
+    processing:dict # Settings that cut the clips, with their rate; empty when not known
+    rates:dict = field(default_factory=dict) # Frame rate such as '60/1', Hz → clips that have it, commonest first
+    remap:dict = field(default_factory=dict) # Raw label → label, where it was changed
+
+    @property
+    def flip(self)->bool:
+        "May clips be mirrored? Not when their direction was normalised"
+        sided = any((df.side!='').any() for df in self.parts.values())
+        return self.processing.get('align')!='contact' and not sided
+
+    def warnings(self)->list: # Sentences, empty when all is well
+        "What is wrong with these clips though one can train on them"
+        out = [] if self.processing else ['no settings.json beside the clips says how they were cut, so the bundle will '
+                                          'judge ready clips, not raw video']
+        fps = [float(as_fps(f)) for f in self.rates]
+        if fps and max(fps)>1.02*min(fps):
+            counts = ', '.join(f'{n} at {h:.5g} Hz' for h,n in zip(fps, self.rates.values()))
+            out.append(f'warning: the clips have different frame rates ({counts}), so that the same step looks faster in '
+                       f'some than in others; cut all at one rate, such as `rpa batch --clip-fps {min(fps):.5g}`')
+        return out
+
+
+def clip_rates(
+    parts:dict, # Part → rows
+)->dict: # Frame rate such as '60/1', Hz → clips that have it; commonest first, of equals the slowest
+    "Count the frame rates of clips, as far as the manifest tells them"
+    n = Counter(fps_text(f) for df in parts.values() for f in df.fps if f)
+    return {f:n[f] for f in sorted(n, key=lambda f: (-n[f], as_fps(f)))}
 
 
 def _about(parts, labels):
-    rows = {p:[[r.sha256, int(r.target)] for r in df.itertuples()] for p,df in parts.items()}
+    rows = {p:[[r.sha256 or r.file, int(r.target)] for r in df.itertuples()] for p,df in parts.items()}
     return dict(fingerprint=settings_hash(rows), clips={p:len(df) for p,df in parts.items()},
         runners={p:sorted(set(map(str, df.runner))) for p,df in parts.items()},
         labels={p:{n:int((df.target==i).sum()) for i,n in enumerate(labels.names)} for p,df in parts.items()})
 
 
-def _settings(info, root, parts):
-    "Settings that cut the clips, from `settings.json` beside them; all (but augmented ones) were cut the same way"
+def _known_settings(folders, root):
+    "All that `settings.json` beside the clips says, wherever they lie"
+    known = {}
+    for folder in folders:
+        file = store(folder if '://' in folder else str(Path(root)/folder))/'settings.json'
+        if file.exists(): known |= read_json(file.local())
+    return known
+
+
+def _settings(info, root, parts, rates):
+    "Settings that cut the clips, with their rate; all (but augmented ones) were cut the same way"
     used = sorted({h for df in parts.values() for h in df.settings[df.version.isna()] if h})
     if len(used)>1: raise RpaError(f"train: the clips were cut with {len(used)} different settings "
                                    f"({', '.join(used)}); process all footage with the same ones")
-    known = {}
-    for folder in info.get('folders', []):
-        file = Path(root)/folder/'settings.json'
-        if '://' not in folder and file.exists(): known |= read_json(file)
-    return known.get(used[0], {}) if used else {}
+    known = _known_settings(info.get('folders', []), root)
+    cfg = known.get(used[0], {}) if used else next(iter(known.values())) if len(known)==1 else {}
+    if not cfg or cfg.get('clip_fps') or not rates: return cfg
+    return cfg|dict(clip_fps=float(as_fps(next(iter(rates)))))
 
 
 def read_data(
@@ -347,9 +385,11 @@ def read_data(
     labels = LabelMap.from_labels(parts['train'].label, remap)
     if len(labels)<2: raise RpaError(f"train: at least 2 classes are needed, all training clips are "
                                      f"'{labels.names[0]}'; split footage of both")
-    return TrainData(parts, labels, _about(parts, labels), _settings(info, Path(split_json).parent, parts))
+    rates = clip_rates(parts)
+    processing = _settings(info, Path(split_json).parent, parts, rates)
+    return TrainData(parts, labels, _about(parts, labels), processing, rates, remap)
 
-# %% ../nbs/04_train.ipynb #1e327be3
+# %% ../nbs/04_train.ipynb #536e66c0
 OURS = ('checkpoint-*', 'best_model', 'tensorboard', 'train_config.json', 'train_log.csv', 'label_mapping.json',
         'curves.png')
 
@@ -405,8 +445,8 @@ def locked(
             raise RpaError(f'train: another process is training in {out}; wait, or pass another --output-dir') from None
         yield
 
-# %% ../nbs/04_train.ipynb #f4c77447
-KEPT_SCORES = ('accuracy', 'interval', 'majority', 'macro_f1', 'ece', 'n', 'n_groups', 'warning')
+# %% ../nbs/04_train.ipynb #4d1cc52a
+KEPT_SCORES = ('accuracy', 'interval', 'majority', 'macro_f1', 'n', 'n_groups', 'warning')
 
 
 def validation_report(
@@ -434,11 +474,13 @@ def write_best(
     model = from_folder(folder, LabelMap.load(folder/'label_mapping.json'), plan['settings']['grayscale'])
     model.origin = plan['origin']
     cal, scores = validation_report(load_file(folder/'valid.safetensors'), plan['val_groups'], model.labels.names)
-    kept = {k:getattr(scores, k) for k in KEPT_SCORES}|dict(part='val', epoch_chosen_on='val')
-    training = plan['settings']|dict(epoch=best['epoch'], precision=plan['resolved']['precision'])
-    return save_bundle(model, dst, plan['processing'], cal.to_dict(), plan['data'], kept, training)
+    kept = {k:getattr(scores, k) for k in KEPT_SCORES}|dict(part='val', epoch_chosen_on='val', calibrated_on='val')
+    training = plan['settings']|dict(epoch=best['epoch'], precision=plan['resolved']['precision'],
+                                     remap_labels=plan['remap_labels'])
+    data = plan['data']|dict(clip_fps=plan['clip_fps'])
+    return save_bundle(model, dst, plan['processing'], cal.to_dict(), data, kept, training)
 
-# %% ../nbs/04_train.ipynb #4d1cc52a
+# %% ../nbs/04_train.ipynb #d98df241
 def plot_curves(
     history:list, # Rows of `train_log.csv`
     ax=None, # (left, right) axes
@@ -459,7 +501,7 @@ def _save_curves(out, state):
     with atomic_path(Path(out)/'curves.png') as tmp: fig.savefig(tmp, dpi=120, metadata=dict(Software=None))
     plt.close(fig)
 
-# %% ../nbs/04_train.ipynb #d98df241
+# %% ../nbs/04_train.ipynb #8da0016e
 @dataclass
 class Trained:
     "Result of a training run"
@@ -472,6 +514,7 @@ class Trained:
 
 def _plan(data, model, settings, resolved):
     return dict(settings=settings, resolved=resolved, data=data.about, origin=model.origin, processing=data.processing,
+                clip_fps=data.rates, remap_labels=','.join(f'{a}:{b}' for a,b in sorted(data.remap.items())),
                 val_groups=list(map(str, data.parts['val'].runner)))
 
 
@@ -505,9 +548,12 @@ DECIDING = ('epochs', 'batch_size', 'lr', 'seed', 'patience', 'schedule', 'warmu
             'balance', 'freeze_epochs', 'from_scratch', 'precision', 'device') # settings that decide the result
 
 
+_LEAST = dict(epochs=1, batch_size=1, patience=0, freeze_epochs=0, save_steps=0, workers=0, ram_mb=0)
+
+
 def _check(**kw):
-    for k in ('epochs', 'batch_size'):
-        if kw[k]<1: raise RpaError(f'train: {k} must be ≥ 1, got {kw[k]}')
+    for k,low in _LEAST.items():
+        if kw[k]<low: raise RpaError(f'train: {k} must be ≥ {low}, got {kw[k]}')
     for k,low,high in (('lr', 0, 1), ('warmup', 0, 1), ('weight_decay', 0, 10), ('clip_norm', 0, 1e9)):
         if not low<=kw[k]<=high: raise RpaError(f'train: {k} must lie in {low}..{high:g}, got {kw[k]}')
     for k,ok in (('schedule', SCHEDULES), ('balance', BALANCE)):
@@ -547,10 +593,9 @@ def train(
     settings = {k:v for k,v in locals().items() if k in DECIDING}
     settings |= dict(model=Path(model).name if Path(model).is_dir() else model, grayscale=not no_grayscale,
                      augmentation=not no_augmentation)
-    _check(**settings)
+    _check(**settings, save_steps=save_steps, workers=workers, ram_mb=ram_mb)
     data = read_data(split_json, remap_labels)
-    if not data.processing: say('train: no settings.json beside the clips says how they were cut, so the bundle will '
-                                'judge ready clips, not raw video')
+    for w in data.warnings(): say(f'train: {w}')
     net = create_model(model, data.labels, from_scratch, not no_grayscale, seed)
     on = pick_device(device)
     resolved = dict(device=on.type, precision=pick_precision(precision, on), threads=n_workers(threads))
@@ -572,9 +617,8 @@ def _train(out, data, net, plan, loading, save_steps, quiet):
     s = plan['settings']
     if (done := _done(out, s)) is not None: return done
     net.precision = plan['resolved']['precision']
-    loaders = clip_loaders(data.parts, net.input, s['batch_size'], s['augmentation'],
-        data.processing.get('align')!='contact', s['balance']=='sampling', s['seed'],
-        device=plan['resolved']['device'], **loading)
+    loaders = clip_loaders(data.parts, net.input, s['batch_size'], s['augmentation'], data.flip,
+        s['balance']=='sampling', s['seed'], device=plan['resolved']['device'], **loading)
     learn = make_learner(net, loaders, s['lr'], s['weight_decay'], s['balance'], s['clip_norm'])
     data.labels.save(out/'label_mapping.json')
     with _threads(plan['resolved']['threads']): state = _fit(out, plan, learn, save_steps, quiet)
@@ -600,7 +644,7 @@ def _tell(done):
         f"loss {b['valid_loss']:.3f}\nwrote {done.bundle}\nnext: rpa infer --model_dir {done.bundle} --video VIDEO.mp4")
     return done
 
-# %% ../nbs/04_train.ipynb #dc949e56
+# %% ../nbs/04_train.ipynb #4bdbae56
 INGREDIENTS = ( # name, align, further settings of `train`
     ('none: random start, both feet', 'none', dict(from_scratch=True)),
     ('one foot at its contact, random start', 'contact', dict(from_scratch=True)),
@@ -613,11 +657,11 @@ def score_test(
     bundle:str, # Bundle
     split_json:str, # Split whose test part is scored
 ): # `Scores` of the test part
-    "Score a bundle on a test part; `rpa infer --evaluate` does it with a report and keeps count"
+    "Score a bundle on a test part and count it as a use; `rpa infer --evaluate` does the same with a report"
     b, df = load_bundle(bundle), load_split(split_json)['test']
-    with torch.inference_mode():
-        logits = torch.cat([b.model(x) for x,_ in ClipLoader(ClipDataset(df, b.input), batch_size=16)]).double().numpy()
+    logits = predict_logits(b.model, ClipLoader(ClipDataset(df, b.input), batch_size=16)).numpy()
     cal = Calibration.from_dict(b.calibration)
+    count_test_use(split_json, data_fingerprint(df.sha256), b.sha256, by='score_test')
     return score(cal(logits), df.target.to_numpy(), list(df.runner), b.labels.names, threshold=cal.threshold)
 
 

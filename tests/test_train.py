@@ -1,16 +1,18 @@
 "What the lessons of 04_train cannot show: kills, other processes, a split that changes, other ways to train"
-import hashlib, os, random, shutil, signal, subprocess, sys, time
+import hashlib, json, os, random, shutil, signal, subprocess, sys, time
 from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from rpa.core import LabelMap, RpaError, read_json, write_json
+from rpa.core import LabelMap, RpaError, fps_text, read_json, read_manifest, write_json, write_manifest
 from rpa.clips import load_clip, toy_clips
+from rpa.metrics import count_test_use
 from rpa.models import fresh_model, load_bundle, save_network
 from rpa.pipelines import main
 from rpa.split import split
-from rpa.train import checkpoints, latest_checkpoint, read_data, train
+from rpa.storage import store
+from rpa.train import checkpoints, latest_checkpoint, read_data, score_test, train
 
 labels = LabelMap({0:'forefoot', 1:'heel'})
 quick = dict(lr=1e-3, batch_size=6, workers=1, threads=1)
@@ -230,7 +232,121 @@ def test_bundle_says_how_clips_were_cut(toys, tmp_path, monkeypatch):
     assert seen==[True, False]
     monkeypatch.undo()
     done = run(toys, tmp_path/'out', str(tmp_path/'split.json'), epochs=1)
-    assert ProcessConfig.from_dict(load_bundle(done.bundle).processing)==ProcessConfig(align='contact')
+    assert ProcessConfig.from_dict(load_bundle(done.bundle).processing)==ProcessConfig(align='contact', clip_fps=60.)
+
+
+def changed(toys, dst, **columns):
+    "A copy of the toy clips with other entries in clips.csv, and their split"
+    shutil.copytree(toys/'clips', dst/'clips')
+    shutil.copy(toys/'split.json', dst/'split.json')
+    write_manifest(read_manifest(dst/'clips').assign(**columns), dst/'clips')
+    return dst/'split.json'
+
+
+@pytest.mark.parametrize('rate,given,want', [('30000/1001', 0., '30000/1001'), ('120', 0., '120/1'), ('60/1', 50., '50/1'),
+                                             ('', 0., '')])
+def test_rate_of_the_clips_reaches_the_bundle(toys, tmp_path, rate, given, want):
+    "Raw video of another rate is then cut at that of the training clips"
+    from rpa.processing import ProcessConfig
+    where = changed(toys, tmp_path, fps=rate)
+    write_json(tmp_path/'clips'/'settings.json', {'toy':ProcessConfig(clip_fps=given).to_dict()})
+    b = load_bundle(run(toys, tmp_path/'out', str(where), epochs=1).bundle)
+    cfg = ProcessConfig.from_dict(b.processing)
+    assert (fps_text(cfg.clip_fps) if want else cfg.clip_fps)==(want or 0)
+    assert b.data['clip_fps']==({fps_text(rate):36} if rate else {})
+
+
+def test_different_rates_are_said_once(toys, tmp_path, capsys):
+    from rpa.processing import ProcessConfig
+    n = len(read_manifest(toys/'clips'))
+    write_json(changed(toys, tmp_path, fps=['60/1', '60000/1001']*(n//2)).parent/'clips'/'settings.json', {'toy':ProcessConfig().to_dict()})
+    run(toys, tmp_path/'alike', str(tmp_path/'split.json'), epochs=1)
+    assert 'different frame rates' not in capsys.readouterr().out
+    write_manifest(read_manifest(tmp_path/'clips').assign(fps=['60/1', '60/1', '30/1']*(n//3)), tmp_path/'clips')
+    b = load_bundle(run(toys, tmp_path/'mixed', str(tmp_path/'split.json'), epochs=1).bundle)
+    said = [l for l in capsys.readouterr().out.splitlines() if 'different frame rates' in l]
+    assert len(said)==1 and '24 at 60 Hz, 12 at 30 Hz' in said[0] and '--clip-fps 30' in said[0]
+    assert b.processing['clip_fps']==60 and b.data['clip_fps']=={'60/1':24, '30/1':12}
+
+
+def in_memory(toys, name, *, manifest=True, settings=None, **columns):
+    "The toy clips in a bucket, and a split of them"
+    folder, at = toys/'clips', store(f'memory://train/{name}')
+    for p in folder.glob('*.mp4'): (at/p.name).write_bytes(p.read_bytes())
+    if settings: (at/'settings.json').write_bytes(json.dumps(settings).encode())
+    if manifest:
+        write_manifest(read_manifest(folder).assign(**columns), toys/name)
+        (at/'clips.csv').write_bytes((toys/name/'clips.csv').read_bytes())
+    split(str(at), str(toys/f'{name}.json'), .5, .25, .25)
+    return f'{name}.json'
+
+
+@pytest.mark.parametrize('name,kw', [('listed', {}), ('unlisted', dict(manifest=False))])
+def test_settings_beside_clips_in_a_bucket(toys, name, kw):
+    "Are read as on a disk: clips that all run one way are not mirrored"
+    from rpa.processing import ProcessConfig
+    for align in ('contact', 'none'):
+        cfg = ProcessConfig(align=align, clip_fps=60.)
+        data = read_data(toys/in_memory(toys, f'{name}-{align}', settings={'toy':cfg.to_dict()}, **kw))
+        assert ProcessConfig.from_dict(data.processing)==cfg and data.flip==(align=='none')
+
+
+def test_clips_that_name_a_foot_are_not_mirrored(toys):
+    "Also when the settings are lost"
+    for side in ('L', ''):
+        data = read_data(toys/in_memory(toys, f'side{side}', side=side))
+        assert not data.processing and data.flip==(side=='')
+
+
+def test_a_bucket_without_a_manifest(toys, tmp_path):
+    "The same clips as on a disk, though nothing tells their hashes: the same model"
+    far, near = run(toys, tmp_path/'far', in_memory(toys, 'bare', manifest=False), epochs=1), run(toys, tmp_path/'near', epochs=1)
+    assert (far.bundle/'model.safetensors').read_bytes()==(near.bundle/'model.safetensors').read_bytes()
+    split('memory://train/bare', str(tmp_path/'other.json'), .5, .25, .25, seed=7)
+    with pytest.raises(RpaError, match='training or validation clips changed'): run(toys, tmp_path/'far', str(tmp_path/'other.json'), epochs=1)
+
+
+@pytest.mark.parametrize('at_split,at_train,want', [('2:0', '', '2:0'), ('', '2:0', '2:0'), ('2:0', '2:1', '2:1'), ('', '', '')])
+def test_the_bundle_knows_the_remap(toys, tmp_path, at_split, at_train, want):
+    "So that a folder with raw labels can be scored without saying it again"
+    from rpa.infer import read_labelled
+    made = split(str(toys/'clips'), str(tmp_path/'split.json'), .5, .25, .25, remap_labels=at_split)
+    b = load_bundle(run(toys, tmp_path/'out', str(tmp_path/'split.json'), epochs=1, remap_labels=at_train).bundle)
+    assert b.training['remap_labels']==want
+    rows = made.parts['test']
+    for f in rows.file: shutil.copy(toys/'clips'/f, tmp_path)
+    write_manifest(rows.drop(columns='path').assign(label=2), tmp_path)
+    if want: assert set(read_labelled(str(tmp_path), b).target)=={int(want[-1])}
+    else:
+        with pytest.raises(RpaError, match='label 2 is not among'): read_labelled(str(tmp_path), b)
+
+
+def test_validation_scores_say_what_they_are(toys, tmp_path):
+    "Epoch, temperature and threshold were chosen on these clips; four runners make no model surer"
+    b = load_bundle(run(toys, tmp_path/'out', epochs=2).bundle)
+    assert b.scores['part']==b.scores['epoch_chosen_on']==b.scores['calibrated_on']=='val' and 'ece' not in b.scores
+    assert b.calibration['temperature']>=1
+
+
+def test_scoring_the_test_part_is_counted(toys, tmp_path):
+    made = split(str(toys/'clips'), str(tmp_path/'split.json'), .5, .25, .25)
+    done = run(toys, tmp_path/'out', str(tmp_path/'split.json'), epochs=1)
+    assert count_test_use(tmp_path/'split.json', add=False).times==0
+    s = score_test(done.bundle, tmp_path/'split.json')
+    assert count_test_use(tmp_path/'split.json', add=False).times==1
+    paths = made.parts['test'].path
+    bundle = load_bundle(done.bundle)
+    with torch.inference_mode():
+        hits = [bundle.model(torch.from_numpy(load_clip(p, bundle.input))[None]).argmax().item() for p in paths]
+    assert s.accuracy==pytest.approx(np.mean(np.array(hits)==made.parts['test'].label))
+
+
+@pytest.mark.parametrize('kw', [dict(patience=-1), dict(freeze_epochs=-1), dict(save_steps=-2), dict(workers=-1), dict(ram_mb=-5),
+                                dict(epochs=0), dict(batch_size=0), dict(lr=-1.), dict(lr=float('nan'))], ids=str)
+def test_settings_out_of_range(toys, tmp_path, kw):
+    "Each is refused by its name, before anything is written"
+    with pytest.raises(RpaError, match=f'train: {next(iter(kw))} must'): run(toys, tmp_path/'out', **{**dict(epochs=2), **kw})
+    assert not (tmp_path/'out').exists()
 
 
 @pytest.mark.cuda
