@@ -4,15 +4,17 @@
 
 # %% auto #0
 __all__ = ['CLIP_CRF', 'VIEW_CRF', 'VIDEO_SUFFIXES', 'picture', 'VideoWriter', 'write_video', 'VideoInfo', 'probe', 'read_frames',
-           'read_video', 'read_clip', 'contact_sheet', 'save_image', 'make_proxy']
+           'read_video', 'ahead', 'read_clip', 'contact_sheet', 'save_image', 'draw_text', 'draw_box', 'make_proxy']
 
 # %% ../nbs/00b_video.ipynb #21842abb
+import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
 from math import ceil
 from pathlib import Path
+from queue import Full, Queue
 
 import av
 try: import cv2
@@ -180,7 +182,7 @@ def write_video(
 
 # %% ../nbs/00b_video.ipynb #946167ca
 VIDEO_SUFFIXES = {'.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.mts', '.m2ts', '.ts', '.wmv',
-                  '.3gp'}
+                  '.3gp', '.mjpeg'} # what counts as a film when a folder is searched
 _formats = ('mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,h264,hevc,m4v,asf,flv,ogg,gif,mjpeg,mxf,'
             'dv,ivf,yuv4mpegpipe,wav,mp3,aac,flac,aiff')
 
@@ -197,15 +199,20 @@ def _why_unreadable(path):
     return 'not a film that can be read; check the file, or convert it to .mp4'
 
 
+@contextmanager
 def _open(path):
-    "Open a film for reading: its container"
+    "Open a film for reading: its container; whatever breaks the reader on the way is an RpaError"
     if not path.exists(): raise RpaError(f'{path}: there is no such file; check the path')
     if path.is_dir(): raise RpaError(f'{path}: a film is needed, this is a folder')
     if not path.stat().st_size: raise RpaError(f'{path}: the file is empty (0 bytes); copy or record it again')
     options = {'format_whitelist':_formats, 'protocol_whitelist':'file'}
-    try: return av.open(f'file:{path}', options=options, metadata_errors='replace')
+    try: c = av.open(f'file:{path}', options=options, metadata_errors='replace')
     except PermissionError: raise RpaError(f'{path}: reading is not allowed; change its permissions') from None
     except (av.error.FFmpegError, ValueError) as e: raise RpaError(f'{path}: {_why_unreadable(path)}') from e
+    with c:
+        try: yield c
+        except av.error.FFmpegError as e:
+            raise RpaError(f'{path}: the film is damaged and cannot be read; copy it again') from e
 
 
 def _stream(c, path):
@@ -286,8 +293,8 @@ def _missing(c, s, path, n, end_s, fps):
     size = path.stat().st_size
     if 'mp4' in c.format.name: return sum(e.pos+e.size>size for e in s.index_entries)
     if s.frames: return max(0, s.frames-n)
-    start = (c.start_time or 0)/1e6
-    late = c.duration/1e6-(end_s-start) if c.duration and 'matroska' in c.format.name else 0
+    if not c.duration or 'matroska' not in c.format.name: return 0 # a film written live promises nothing
+    late = (c.duration+(c.start_time or 0))/1e6-end_s
     return ceil(late*float(fps)) if late>max(.5, .02*c.duration/1e6) else 0
 
 
@@ -295,7 +302,7 @@ def _first_frame(c, s):
     "The first frame that can be decoded, or None"
     c.seek(0)
     for p in c.demux(s):
-        with suppress(av.error.InvalidDataError):
+        with suppress(av.error.FFmpegError):
             for f in p.decode(): return f
 
 
@@ -362,7 +369,7 @@ def _decode(c, s, path, start_s, partial, from_s=0., step_s=0.):
     t = from_s
     for p in c.demux(s):
         try: frames = [] if p.is_corrupt and partial else p.decode()
-        except av.error.InvalidDataError as e:
+        except av.error.FFmpegError as e:
             if partial: continue
             raise _damaged(path, t) from e
         for f in frames:
@@ -449,7 +456,36 @@ def read_video(
     if not got: raise RpaError(f"{path}: there are no frames from {kw.get('start_s') or 0} s to {kw.get('end_s')} s")
     return np.stack([f for _,f in got]), np.array([t for t,_ in got])
 
-# %% ../nbs/00b_video.ipynb #d06ad5e7
+# %% ../nbs/00b_video.ipynb #9011c6b3
+def ahead(
+    it, # Iterable; nobody else may read it
+    n:int=4, # How many items it may be ahead
+): # Generator of the same items
+    "Run an iterator in a thread of its own"
+    ready, stop = Queue(n), threading.Event()
+    def put(x):
+        while not stop.is_set():
+            with suppress(Full): return ready.put(x, timeout=.05)
+    def work():
+        try:
+            for x in it:
+                put((x, None))
+                if stop.is_set(): return
+            put((None, StopIteration()))
+        except BaseException as e: put((None, e)) # noqa: BLE001 handed to the reader, which raises it
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            x, e = ready.get()
+            if isinstance(e, StopIteration): return
+            if e is not None: raise e
+            yield x
+    finally:
+        stop.set()
+        thread.join()
+
+# %% ../nbs/00b_video.ipynb #506e3afc
 def read_clip(
     path, # Clip
     gray:bool=True, # Brightness .299 R + .587 G + .114 B instead of RGB
@@ -464,7 +500,7 @@ def read_clip(
     if not frames: raise RpaError(f'{path}: the clip is cut off or has no frames; make it again')
     return np.stack(frames)
 
-# %% ../nbs/00b_video.ipynb #db716cc8
+# %% ../nbs/00b_video.ipynb #80fff9fb
 def contact_sheet(
     frames, # Images, (h, w, 3) RGB or (h, w) grey, uint8; other sizes are fitted to the first
     cols:int=8, # Pictures in a row
@@ -499,7 +535,38 @@ def save_image(
     with atomic_path(path) as tmp: tmp.write_bytes(cv2.imencode(path.suffix.lower(), img)[1].tobytes())
     return path
 
-# %% ../nbs/00b_video.ipynb #80fff9fb
+# %% ../nbs/00b_video.ipynb #c8563c26
+_GROUND = (24, 24, 24)
+_ASCII = str.maketrans({'²':'2', '–':'-', '≥':'>=', '≤':'<=', '×':'x', '…':'...'})
+
+
+def draw_text(
+    img:np.ndarray, # Image to write on, (h, w, 3) RGB, uint8
+    text:str, # One line
+    at, # Its lower left corner, (x, y) px
+    colour=(235, 235, 235), # RGB, 0–255
+    scale:float=.45, # Size; 1 is about 22 px high
+):
+    "Text on a dark ground"
+    text = text.translate(_ASCII)
+    w, h = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0]
+    x, y = (int(np.clip(v, low, max(high, low))) for v,low,high in zip(at, (2, h+4), (img.shape[1]-w-2, img.shape[0]-5)))
+    cv2.rectangle(img, (x-2, y-h-4), (x+w+2, y+4), _GROUND, -1)
+    cv2.putText(img, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+
+
+def draw_box(
+    img:np.ndarray, # Image to draw on, (h, w, 3) RGB, uint8
+    low, # Upper left corner, (x, y) px
+    high, # Lower right corner, (x, y) px
+    colour, # RGB, 0–255
+    thick:int=1, # Of the line, px
+):
+    "A rectangle whose corners may lie outside the picture"
+    a, b = (tuple(int(round(float(v))) for v in p) for p in (low, high))
+    cv2.rectangle(img, a, b, colour, thick, cv2.LINE_AA)
+
+# %% ../nbs/00b_video.ipynb #9910aab3
 def make_proxy(
     src, # Film
     dst, # Proxy to write, .mp4

@@ -1,6 +1,8 @@
 "Films of many kinds, and films that are broken in many ways"
 import os, subprocess, sys
+from contextlib import suppress
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -250,6 +252,36 @@ def test_damage_in_the_middle(tmp_path):
     assert 'damaged at' in said(path)
     frames, t_s = read_video(path, partial=True)
     assert 30<len(frames)<90 and t_s[-1]>2.9 and np.diff(t_s).max()>1.5/30 # the time of the others is kept
+
+
+@pytest.mark.parametrize('name, codec', [('a.webm', 'libvpx'), ('a.mkv', 'libx264')])
+def test_recorded_live(tmp_path, name, codec):
+    "As a browser records: no index, no length"
+    frames = film(40)
+    with av.open(str(tmp_path/name), 'w', options={'live':'1'}) as c:
+        s = c.add_stream(codec, rate=30)
+        s.height, s.width, s.pix_fmt = *frames[0].shape[:2], 'yuv420p'
+        for f in frames: c.mux(s.encode(av.VideoFrame.from_ndarray(f, 'rgb24')))
+        c.mux(s.encode(None))
+    with av.open(str(tmp_path/name)) as c: assert c.duration is None
+    info, got = probe(tmp_path/name), read_video(tmp_path/name)[0]
+    assert (info.frames, info.fps, info.missing, len(got)) == (40, 30, 0, 40)
+
+
+@pytest.mark.parametrize('name, codec', [('a.webm', 'libvpx'), ('a.avi', 'mpeg4'), ('a.mjpeg', 'mjpeg'), ('a.mp4', 'libx264')])
+def test_whatever_is_in_a_file_the_error_is_ours(tmp_path, name, codec):
+    path = write(tmp_path/name, film(8, 48, 64), codec, 'yuvj420p' if codec=='mjpeg' else 'yuv420p')
+    data, rng = path.read_bytes(), np.random.default_rng(0)
+    for n in np.tile([1, 3, 10, 60], 15):
+        bad = np.frombuffer(data, np.uint8).copy()
+        at = rng.integers(0, rng.choice([300, len(bad)]), n)
+        bad[at%len(bad)] = rng.integers(0, 256, n)
+        path.write_bytes(bad[:rng.choice([len(bad), rng.integers(20, len(bad))], p=[.8, .2])].tobytes())
+        for partial in (False, True):
+            with suppress(RpaError):
+                probe(path, partial)
+                for _ in islice(read_frames(path, partial=partial), 40): pass
+        with suppress(RpaError): read_clip(path)
 
 
 def test_sound_only_and_cover_pictures(tmp_path):
