@@ -346,7 +346,7 @@ def _tasks(dst, df, versions, flip, threads):
     for clip in _plain(df):
         name = _name(clip['file'])
         here = tuple(there.get(name.rsplit('_', 1)[0], ()))
-        yield delayed(augment_original)(dst, clip, versions, flip, tuple(rows.get(name, ())), here, threads)
+        yield delayed(augment_original)(dst, clip, versions, flip and not clip.get('side'), tuple(rows.get(name, ())), here, threads)
 
 
 def _pool(workers, *paths):
@@ -379,6 +379,14 @@ def _check(input, output, versions, df):
                        f"{', '.join(twice[:10])}; augment one folder at a time")
 
 
+def _next(input, output, split_json, versions):
+    "The command that puts the versions into the training part"
+    (bucket, raw), (there, augmented) = (str(p).rstrip('/').rpartition('/')[::2] for p in (input, output))
+    if bucket!=there: return f'rpa augmented-split --bucket FOLDER, the folder that holds both {input} and {output}'
+    return (f"rpa augmented-split --original-split {split_json or 'dataset_split.json'} --bucket {bucket or '.'} --raw {raw} "
+            f'--augmented {augmented} --versions {versions} --output augmented_split.json')
+
+
 def augment(
     input:str, # Folder of clips, local, gs:// or s3://
     output:str, # Folder to write, local, gs:// or s3://
@@ -386,7 +394,7 @@ def augment(
     workers:int=1, # Processes; 0 takes every core
     checkpoint:str='', # JSON file that shows progress, local, gs:// or s3://
     split_json:str='', # Augment only the training part of this split
-    no_flip:bool=False, # Never mirror; for clips cut with --align contact
+    no_flip:bool=False, # Never mirror; clips cut with --align contact never are
 )->Augmented:
     "Write augmented versions of clips; run again to resume"
     failed = Failures()
@@ -406,5 +414,5 @@ def augment(
     done = Augmented(output, pd.DataFrame(sorted(out, key=lambda r: r['file'])), made, len(out)-made, failed)
     say(f'wrote {made} clips to {output}, found {done.skipped} complete, {len(failed)} originals failed'
         + (f' (see {output}/failed.csv)' if failed else ''))
-    say('next: rpa train --split-json '+(split_json or 'dataset_split.json')+', or rpa augmented-split for a bucket')
+    say(f'next: {_next(input, output, split_json, versions)}')
     return done

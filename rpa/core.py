@@ -450,7 +450,7 @@ def seed_everything(
     if 'torch' in sys.modules: sys.modules['torch'].manual_seed(seed)
 
 # %% ../nbs/00_core.ipynb #5a4c4aa3
-LABELS = {0:'forefoot', 1:'heel'}
+LABELS = {0:'forefoot', 1:'heel', 2:'toes-first'} # raw labels of the file names; 2 is mostly joined to 0
 
 
 def parse_remap(

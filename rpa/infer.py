@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'CLASS_COLOURS', 'UNSURE', 'GREY', 'SCHEMA', 'STRIP_ROWS', 'kind_of', 'clip_logits', 'Predictor',
-           'choose_runner', 'film_result', 'clip_results', 'raw_folder', 'raw_result', 'colour_of', 'annotate',
-           'read_labelled', 'Evaluation', 'evaluate_clips', 'by_runner', 'predictions_json', 'strip', 'film_strips',
-           'worst_strips', 'verdict_table', 'write_report', 'Inferred', 'list_films', 'infer']
+           'choose_runner', 'film_result', 'making_notes', 'clip_results', 'raw_folder', 'raw_result', 'colour_of',
+           'annotate', 'read_labelled', 'Evaluation', 'evaluate_clips', 'by_runner', 'predictions_json', 'strip',
+           'film_strips', 'worst_strips', 'verdict_table', 'write_report', 'Inferred', 'list_films', 'infer']
 
 # %% ../nbs/05_infer.ipynb #be1137ba
 import tempfile
@@ -20,13 +20,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from .core import (ClipName, Failures, LapName, RpaError, as_fps, parse_remap, progress, read_json, read_manifest,
+from .core import (ClipName, Failures, LapName, RpaError, as_fps, fps_text, parse_remap, progress, read_json, read_manifest,
                       say, sha256, write_json)
 from .storage import store
 from .video import VIEW_CRF, VIDEO_SUFFIXES, VideoWriter, contact_sheet, probe, read_clip, read_frames
 from .contacts import find_contacts
 from .processing import WORK, ProcessConfig, find_runs, plan_windows, process_video
-from .split import PARTS, load_split, read_clips
+from .split import PARTS, audit_test_rows, load_split, read_clips
 from .clips import load_clip
 from .models import load_bundle, pick_device, pick_precision
 from .metrics import (Calibration, count_test_use, data_fingerprint, html_report, prob_columns, runner_verdicts, score,
@@ -213,6 +213,7 @@ def film_result(
     kind:str, # 'clip' or 'raw'
     rows:pd.DataFrame, # Its clips: as `Predictor.clips` gives, with who, clip, track_id, start_s, end_s, side, contact_s
     runner:str='', # Who it is, where the name tells
+    notes:list=(), # What to know when reading the verdict
     **more, # Further keys: rejected, contacts, synthetic
 )->dict: # As in `predictions.json`
     "Put the clips of one film together to a verdict"
@@ -222,7 +223,8 @@ def film_result(
                 for v in runner_verdicts(rows, names, threshold, by=['who']).itertuples()]
     first = next(r for r in everyone if r['track_id']==who)
     unsure = first['verdict']=='uncertain'
-    reason = f"confidence {first['confidence']:.1f} % is below the threshold of {100*threshold:.1f} %" if unsure else ''
+    low = [f"confidence {first['confidence']:.1f} % is below the threshold of {100*threshold:.1f} %"] if unsure else []
+    reason = '; '.join([*low, *notes])
     return _blank(path, kind, predictor.model_dir, runner, 'uncertain' if unsure else 'ok', reason, verdict=first['verdict'],
         total_runners_detected=len(everyone), primary_track_id=who, selection_reason=why, num_clips=first['num_clips'],
         predicted_label=first['predicted_label'], confidence=first['confidence'], mean_probabilities=first['mean_probabilities'],
@@ -261,6 +263,26 @@ def _clip_facts(path, row, align):
     return facts | dict(contact_s=_contact_s(facts, _number(row.frames, int) or 0, _text(row.fps), align))
 
 
+def _other_rate(bundle, fps):
+    "The bundle's rate where this one differs from it by more than 2 %, else ''"
+    learned = next(iter(bundle.data.get('clip_fps', {})), '')
+    return learned if fps and learned and abs(as_fps(fps)/as_fps(learned)-1)>.02 else ''
+
+
+def making_notes(
+    bundle, # `Bundle`
+    rows:pd.DataFrame, # Rows of a manifest: fps, settings, version
+)->list: # Texts
+    "What sets clips apart from those that the bundle learned from"
+    odd, cut = [f for f in map(_text, rows.fps) if _other_rate(bundle, f)], rows.settings[rows.version.isna()].map(_text)
+    known, n = bundle.data.get('settings', []), len(rows)
+    other = int((~cut.isin([*known, ''])).sum()) if known else 0
+    rate = [f"{len(odd)} of {n} clips have {', '.join(sorted(set(odd)))} frames per second, those that the bundle learned from "
+            f'{_other_rate(bundle, odd[0])}: movement looks faster or slower than it is'] if odd else []
+    return rate + ([f'{other} of {n} clips were cut with other settings than those that the bundle learned from; give infer '
+                    'the raw films, and it cuts them as for training'] if other else [])
+
+
 def clip_results(
     predictor:Predictor, # Bundle
     paths:list, # Ready clips
@@ -273,7 +295,8 @@ def clip_results(
         who = _who_is_it(path, row)
         if r.error: out.append(_blank(path, 'clip', predictor.model_dir, who, 'failed', r.error)); continue
         one = table.iloc[[r.Index]].assign(**{k:[v] for k,v in _clip_facts(path, row, align).items()})
-        out.append(film_result(predictor, path, 'clip', one, who))
+        notes = making_notes(predictor.bundle, row.to_frame().T) if row is not None else []
+        out.append(film_result(predictor, path, 'clip', one, who, notes))
     return out
 
 # %% ../nbs/05_infer.ipynb #2ad0d3b1
@@ -320,7 +343,14 @@ def raw_result(
     rows = _raw_rows(predictor, done, cfg)
     if not len(rows): raise RpaError(f'{path}: none of its {len(done.clips)} clips can be read back; remove {folder} and run again')
     contacts = _contacts(done.tracks, set(done.clips.track.astype(int)))
-    return film_result(predictor, path, 'raw', rows, _who_is_it(path), contacts=contacts, **facts), folder
+    return film_result(predictor, path, 'raw', rows, _who_is_it(path), _slow_film(predictor.bundle, film), contacts=contacts, **facts), folder
+
+
+def _slow_film(bundle, film):
+    info = probe(film)
+    learned = _other_rate(bundle, info.fps)
+    return [f'the film has {float(info.fps):.4g} frames per second, the bundle learned from {float(as_fps(learned)):.4g}: '
+            'frames are repeated'] if learned and info.fps<as_fps(learned) else []
 
 
 def _raw_rows(predictor, done, cfg):
@@ -437,6 +467,9 @@ def _refuse_seen(bundle, rows, where, part):
     "Refuse runners of the bundle's own training data"
     seen = sorted(_trained_on(bundle, part) & set(rows.runner.astype(str)))
     if part=='train': raise RpaError(f"{where}: the train part cannot be scored, the bundle was trained on it; pass --part test")
+    same = [r.file for r in rows.itertuples() if r.sha256[:16] in bundle.data.get('seen', ())] if part=='test' else []
+    if same: raise RpaError(f'{where}: the bundle learned from {len(same)} of these clips, whatever their names are now: '
+        f"{', '.join(same[:5])}; take them out")
     if seen: raise RpaError(f"{where}: the bundle was trained or chosen on the runner{'s'*(len(seen)>1)} {', '.join(seen[:10])}"
         f"{' …' if len(seen)>10 else ''}; score other runners, or rename them if they are other people")
 
@@ -449,10 +482,14 @@ def read_labelled(
 )->pd.DataFrame: # Manifest with path and target (index of the model's output)
     "Rows to score, after every check"
     if part not in PARTS: raise RpaError(f"part: must be one of {', '.join(PARTS)}; got '{part}'")
+    if part!='test' and not str(where).endswith('.json'):
+        raise RpaError(f'part: {where} is no split JSON and has no parts; leave --part out')
     if str(where).endswith('.json'):
         parts = load_split(where, needs=(part,))
         rows, remap = parts[part].reset_index(drop=True), remap_labels or read_json(where).get('remap')
-    else: rows, remap = read_clips(where), remap_labels or bundle.training.get('remap_labels')
+    else:
+        rows, remap = read_clips(where), remap_labels or bundle.training.get('remap_labels')
+        audit_test_rows(rows, where, remap)
     if len(none := rows[rows.label.isna()]): raise RpaError(f'{where}: {len(none)} clips have no label: '
         f"{', '.join(none.file[:5])}; take them out, or pass them with --video_dir")
     _refuse_seen(bundle, rows, where, part)
@@ -497,6 +534,7 @@ def evaluate_clips(
         failures.add(r.path, 'evaluate', r.error)
     table = table[table.error==''].reset_index(drop=True)
     if not len(table): raise RpaError(f'{where}: none of the {len(rows)} clips can be read')
+    notes += making_notes(b, rows)
     if not b.data.get('runners'): notes.append('The bundle does not list the runners it was trained on: overlap cannot be checked.')
     clips = score(table[prob_columns(names)].to_numpy(), table.target, table.runner, names, threshold=threshold, synthetic=synthetic)
     runners, verdicts = score_runners(table, names, threshold, synthetic=synthetic)
@@ -711,8 +749,10 @@ def _sort_out(predictor, films, kind):
     "What each film is: {film: (kind or 'unknown', row of its manifest, '' or why it failed)}"
     tables, out = {}, {}
     for f in films:
-        row = None if '://' in f else _listed(f, tables)
-        try: out[f] = (kind_of(_local(f), predictor.slice_len, kind, row)[0], row, '')
+        row = None
+        try:
+            row = None if '://' in f else _listed(f, tables)
+            out[f] = (kind_of(_local(f), predictor.slice_len, kind, row)[0], row, '')
         except (RpaError, OSError) as e: out[f] = ('unknown', row, str(e))
     return out
 
@@ -722,7 +762,7 @@ def _raw_or_failed(predictor, film, work, overlay):
     try:
         result, folder = raw_result(predictor, film, work)
         if overlay and result['per_clip']:
-            result['annotated'] = str(annotate(film, Path(overlay)/f'{Path(film).stem}_annotated.mp4', result, folder, predictor))
+            result['annotated'] = str(annotate(film, Path(overlay)/f'{folder.name}_annotated.mp4', result, folder, predictor))
         return result, folder
     except (RpaError, OSError) as e:
         if str(e).startswith('cannot write'): raise # nothing else could be written either
@@ -745,7 +785,8 @@ def _line(r):
     "One film for the terminal"
     name = Path(r['video']).name
     if r['verdict'] is None: return f"{name}: {r['status'].replace('_', ' ')}: {r['reason'].removeprefix(r['video']+': ')}"
-    more = '' if r['kind']=='clip' else (f"; track {r['primary_track_id']} of {r['total_runners_detected']}: {r['selection_reason']}")
+    more = '' if r['kind']=='clip' else f"; track {r['primary_track_id']} of {r['total_runners_detected']}: {r['selection_reason']}"
+    if r['reason']: more += f"; {r['reason']}"
     return f"{name}: {r['verdict']} ({r['predicted_label']} {r['confidence']:.1f} %{more})"
 
 
@@ -784,7 +825,7 @@ def infer(
     report:str='', # HTML page to write, one file with pictures
     overlay:str='', # Folder for annotated videos of raw films
     evaluate:str='', # Labelled data to score: a split JSON, or a folder of clips
-    part:str='test', # Part of the split to score
+    part:str='test', # Part of the split to score; a folder is scored whole
     remap_labels:str='', # Label remapping for evaluate, such as 2:0; empty: as the split or the bundle says
     kind:str='auto', # What the films are: auto, clips or raw
     keep_clips:str='', # Folder that keeps the clips cut from raw films; a second run takes them from there

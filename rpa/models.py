@@ -32,7 +32,8 @@ def pick_device(
     if device!='auto':
         if device.startswith('cuda') and not torch.cuda.is_available():
             raise RpaError(f'device: {device} needs a CUDA graphics card, none is there; pass cpu or auto')
-        return torch.device(device)
+        try: return torch.device(device)
+        except RuntimeError: raise RpaError(f"device: must be auto, cpu or cuda (cuda:1, …); got '{device}'") from None
     return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
 
 

@@ -199,7 +199,10 @@ def _cast(p, value):
         raise RpaError(f'run: {p.name} must be {p.kind}; got {value!r}') from None
 
 
-def _is_path(p): return isinstance(p.default, str) and p.default.startswith('../')
+def _is_path(p, value):
+    "Whether a value names a file: by the parameter's own default, because it is there, or because it ends like one"
+    if isinstance(p.default, str) and p.default.startswith('../'): return bool(value)
+    return isinstance(value, str) and bool(value) and (Path(value).exists() or re.search(r'\.[A-Za-z]\w{1,4}$', value) is not None)
 
 
 def _from_nbs(value, nbs): # A path of the caller's, as seen from nbs/
@@ -218,7 +221,9 @@ def parse_parameters(
         if p is None:
             rows = [f'  {q.name} ({q.kind}, {q.default!r}) {q.help}' for q in params]
             raise RpaError('\n'.join([f'run: the notebook has no parameter {name!r}; it has', *rows]))
-        out[p.name] = _from_nbs(value, nbs) if _is_path(p) and value else _cast(p, value)
+        value, one = _cast(p, value), p.kind!='list'
+        moved = [_from_nbs(v, nbs) if _is_path(p, v) else v for v in ([value] if one else value)]
+        out[p.name] = moved[0] if one else moved
     return out
 
 # %% ../nbs/22_pipelines.ipynb #c7f9db85
@@ -364,8 +369,7 @@ def _state(path, parameters):
     "Everything a finished stage depends on, as one hash"
     nb = read_json(path)
     values = {p.name:p.default for p in read_parameters(nb)} | parameters
-    home = Path(rpa.__file__).parent
-    package = [(f.relative_to(home).as_posix(), sha256(f)) for f in sorted([*home.glob('*.py'), *home.rglob('*.safetensors')])]
+    package = [(f.name, sha256(f)) for f in sorted(Path(rpa.__file__).parent.glob('*.py'))]
     paths = {v: _files(path.parent/v) for v in values.values() if isinstance(v, str) and v.startswith('../')}
     return settings_hash(dict(page=[c['source'] for c in nb['cells']], package=package, values=values, paths=paths))
 

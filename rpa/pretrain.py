@@ -345,7 +345,7 @@ Trained by `make tiny` (`nbs/04a_pretrain.ipynb`) on {runners} rendered, synthet
 and the height of heel and toe in every frame. It has seen no person and carries nobody's weights. Licence: Apache-2.0.
 
 Recipe: {recipe}
-On {held_out} rendered runners not learned from: pitch error {pitch_error_deg:.1f}°, strike told from the pitch {strike_accuracy:.3f}.
+On {held_out} rendered runners not learned from, the pitch is off by {pitch_error_deg:.1f}° on average.
 sha256 of model.safetensors: {sha}
 """
 

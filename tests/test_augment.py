@@ -27,7 +27,7 @@ def make(folder, runners=RUNNERS):
         n = ClipName(r, 'RUN1', 'CAM1', 'lap_001', 0, i%2)
         write_video(folder/n.file, film(i), '60000/1001')
         rows.append(dict(file=n.file, sha256=sha256(folder/n.file), source=n.source, source_sha256=r, runner=r, run=n.run,
-            camera=n.camera, lap=n.lap, track=0, clip=0, label=n.label, side='L', start_s=.5, end_s=.767, fps='60000/1001',
+            camera=n.camera, lap=n.lap, track=0, clip=0, label=n.label, side='', start_s=.5, end_s=.767, fps='60000/1001',
             frames=16, settings='cafe'))
     write_manifest(rows, folder)
     return folder
@@ -197,6 +197,21 @@ def test_no_flip_changes_flips_alone(clips, tmp_path):
     same = [x==y for x,y in zip(a.sha256, b.sha256)]
     assert same==[not draw_params(version_seed(f, v)).flip for f,v in zip(a.base, a.version)]
     assert set(a.settings)!=set(b.settings)
+
+
+def test_clips_of_one_foot_are_never_mirrored(clips, tmp_path):
+    df = read_manifest(clips)
+    write_manifest(df.assign(side='L'), clips)
+    a, b = (augment(str(clips), str(tmp_path/n), versions=4, no_flip=x).clips for n,x in (('a', False), ('b', True)))
+    assert any(draw_params(version_seed(f, v)).flip for f,v in zip(a.base, a.version)) and list(a.sha256)==list(b.sha256)
+
+
+def test_it_says_the_command_that_uses_the_versions(source, tmp_path, capsys):
+    made = split(str(source), str(tmp_path/'split.json'), .5, .25, .25)
+    augment(str(source), str(source.parent/'aug2'), versions=2, split_json=str(made.path))
+    said = capsys.readouterr().out.split('next: rpa ')[-1].split()
+    assert main([*said[:-1], str(tmp_path/'more.json')])==0
+    assert set(load_split(tmp_path/'more.json')['train'].version)=={0, 1}
 
 
 def test_checkpoint(source, tmp_path):

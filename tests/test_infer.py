@@ -1,13 +1,15 @@
 "Verdicts from outside: real chains in temp folders, the command, refusals, and what must not end a run"
 import shutil, subprocess, sys
+from dataclasses import replace
 from pathlib import Path
+import av
 import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
 import rpa
 from rpa.clips import toy_clips
-from rpa.core import LabelMap, RpaError, read_json, read_manifest, sha256, write_json, write_manifest
+from rpa.core import ClipName, LabelMap, RpaError, read_json, read_manifest, sha256, write_json, write_manifest
 from rpa.infer import SCHEMA, Predictor, choose_runner, clip_logits, evaluate_clips, infer, kind_of, list_films
 from rpa.models import fresh_model, save_bundle
 from rpa.pipelines import main
@@ -21,10 +23,10 @@ DATA = Path(rpa.__file__).parents[1]/'../shared/data/run'
 CONTACT = ProcessConfig(align='contact')
 
 
-def make_bundle(dst, processing=CONTACT, threshold=.5, temperature=1., runners=None, **sizes):
+def make_bundle(dst, processing=CONTACT, threshold=.5, temperature=1., runners=None, data=None, **sizes):
     micro = dict(image_size=32, patch_size=16, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
     return str(save_bundle(fresh_model(LABELS, **(micro|sizes)), dst, processing.to_dict() if processing else None,
-                           dict(temperature=temperature, threshold=threshold), dict(runners=runners) if runners else None))
+                           dict(temperature=temperature, threshold=threshold), data or (dict(runners=runners) if runners else None)))
 
 
 @pytest.fixture(scope='module')
@@ -82,10 +84,29 @@ def test_annotated_video_plays_in_browsers(raw, lap):
     film = Path(raw.predictions['videos'][0]['annotated'])
     info = probe(film)
     assert (info.codec, info.frames, info.fps)==('h264', probe(lap).frames, probe(lap).fps)
-    import av
     with av.open(str(film)) as c: assert (c.streams.video[0].pix_fmt, c.streams.video[0].profile)==('yuv420p', 'High')
     with open(film, 'rb') as f: head = f.read(4096)
     assert head.index(b'moov')<4096, 'the index stands in front'
+
+
+def test_laps_of_the_same_name_keep_their_own_annotated_films(tmp, bundle, lap, raw, tmp_path):
+    other, out = tmp_path/'15VR_RUN1_CAM1'/'clips'/lap.name, tmp_path/'out'
+    other.parent.mkdir(parents=True)
+    with av.open(str(lap)) as src, av.open(str(other), 'w') as dst: # the same pictures in another file
+        stream = dst.add_stream_from_template(src.streams.video[0])
+        for packet in src.demux(video=0):
+            if packet.dts is not None: packet.stream = stream; dst.mux(packet)
+    done = infer(bundle, [str(lap), str(other)], overlay=str(out), keep_clips=str(tmp/'raw'/'clips'), precision='fp32')
+    made = [r['annotated'] for r in done.predictions['videos']]
+    assert len(set(made))==len(list(out.iterdir()))==2 and all(Path(f).stat().st_size for f in made)
+
+
+def test_a_bad_table_beside_one_clip_spares_the_others(tmp, clips, bundle, tmp_path):
+    good, bad = tmp_path/'good', tmp_path/'bad'
+    for folder in (good, bad): shutil.copytree(clips, folder)
+    (bad/'clips.csv').write_text('nonsense\n1\n')
+    films = [str(sorted(f.glob('*.mp4'))[0]) for f in (bad, good)]
+    assert [r['status'] for r in infer(bundle, films).predictions['videos']]==['failed', 'ok']
 
 
 def test_second_run_is_the_same_file_and_cuts_nothing(tmp, bundle, lap, raw, monkeypatch):
@@ -211,6 +232,39 @@ def test_evaluate_a_split(held_out, tmp_path):
     assert not done.failed
 
 
+def test_a_folder_has_no_parts(held_out):
+    where, model, _ = held_out
+    with pytest.raises(RpaError, match='no split JSON and has no parts'): infer(model, evaluate=str(where.parent/'clips'), part='val')
+
+
+def test_a_clip_that_was_learned_from_is_known_by_its_content(held_out, tmp_path):
+    where, _, made = held_out
+    seen = made.parts['train'].sha256.iloc[0]
+    model = make_bundle(tmp_path/'seen', data=dict(runners={}, seen=[seen[:16]]))
+    with pytest.raises(RpaError, match='learned from 1 of these clips'): infer(model, evaluate=str(where.parent/'clips'))
+
+
+def test_a_folder_is_audited(held_out, tmp_path):
+    where, _, made = held_out
+    folder = tmp_path/'again'
+    shutil.copytree(where.parent/'clips', folder)
+    df = read_manifest(folder)
+    write_manifest(df.assign(label=1-df.label), folder)
+    with pytest.raises(RpaError, match=f'cannot be scored:(.|\n)*{df.file[1]}'): infer(make_bundle(tmp_path/'other'), evaluate=str(folder))
+
+
+def test_clips_made_otherwise_are_said_to_be(held_out, tmp_path, capsys):
+    where, _, made = held_out
+    df = read_manifest(where.parent/'clips')
+    rate = str(df.fps.iloc[0])
+    model = make_bundle(tmp_path/'slow', data=dict(runners={}, clip_fps={'240/1':9}, settings=['0123']))
+    done = infer(model, [str(where.parent/'clips'/df.file[0])], evaluate=str(where.parent/'clips'), output=str(tmp_path/'o'/'p.json'))
+    for text in (done.predictions['videos'][0]['reason'], *[' '.join(done.predictions['evaluation']['notes'])]):
+        assert f'{rate} frames per second' in text and '240/1' in text and 'cut with other settings' in text
+    same = make_bundle(tmp_path/'same', data=dict(runners={}, clip_fps={rate:9}, settings=list(set(df.settings))))
+    assert 'frames per second' not in infer(same, [str(where.parent/'clips'/df.file[0])]).predictions['videos'][0]['reason']
+
+
 def test_validation_part_is_said_to_be_no_test(held_out):
     where, model, _ = held_out
     e = evaluate_clips(Predictor(model), str(where), 'val')
@@ -238,7 +292,10 @@ def test_evaluate_a_folder(held_out, tmp_path, clips):
     rows, folder = made.parts['test'].drop(columns=['path', 'target'], errors='ignore'), tmp_path/'folder'
     folder.mkdir()
     for f in rows.file: shutil.copy(clips/f, folder)
-    write_manifest(rows.assign(label=[2]+list(rows.label[1:])), folder)
+    odd = replace(ClipName.parse(rows.file.iloc[0]), label=2).file
+    (folder/rows.file.iloc[0]).rename(folder/odd)
+    rows = rows.assign(label=[2]+list(rows.label[1:]), file=[odd]+list(rows.file[1:]))
+    write_manifest(rows, folder)
     with pytest.raises(RpaError, match='label 2 is not among'): evaluate_clips(Predictor(model), str(folder))
     assert evaluate_clips(Predictor(model), str(folder), remap_labels='2:0').clips.n==len(rows)
     (folder/rows.file.iloc[0]).write_bytes(b'')
