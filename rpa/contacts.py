@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import find_peaks
 from .core import RpaError
-from .pose import Track
+from .pose import Track, midpoint, stretches
 
 # %% ../nbs/00d_contacts.ipynb #646b9c9b
 def _ahead_x(track): # (cue, its value in each frame, px to the right), the surest cue first
@@ -37,9 +37,7 @@ def reach(
     "How far one heel is in front of the hips"
     name = {'L':'left', 'R':'right'}[side]
     source = 'heel' if np.isfinite(track.point(f'{name}_heel')).any() else 'ankle'
-    hips = np.stack([track.point('left_hip')[:,0], track.point('right_hip')[:,0]])
-    n = np.isfinite(hips).sum(0)
-    hip = np.where(n>0, np.nansum(hips, 0)/np.maximum(n, 1), np.nan)
+    hip = midpoint(track.xy, 'left_hip', 'right_hip')[:,0]
     return facing(track)*(track.point(f'{name}_{source}')[:,0]-hip)/np.median(track.height_px), source
 
 # %% ../nbs/00d_contacts.ipynb #37387890
@@ -78,9 +76,7 @@ def _vertex(v, i): # Where the parabola through v[i-1:i+2] peaks, in samples
 def _foot_contacts(track, side, prominence):
     fps, (curve, source) = float(track.fps), reach(track, side)
     period = stride_s(curve, fps) or .6
-    ok = np.isfinite(curve)
-    edges = np.flatnonzero(np.diff(np.r_[0, ok.astype(int), 0]))
-    for a,b in zip(edges[::2], edges[1::2]):
+    for a,b in stretches(np.isfinite(curve)):
         peaks, _ = find_peaks(curve[a:b], prominence=prominence, distance=max(1, round(.6*period*fps)), height=0)
         for p in peaks:
             at = a+_vertex(curve[a:b], int(p))

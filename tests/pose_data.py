@@ -6,10 +6,13 @@ import pytest
 import rpa
 from rpa.pose import Track, lm, track_people
 
-RUN = Path(rpa.__file__).parents[1]/'../shared/data/run'
+ROOT = Path(rpa.__file__).parents[1]
+RUN = ROOT/'../shared/data/run'
+HERE = {'sports2d/demo.mp4': ROOT/'nbs/demo/real/sports2d_demo.mp4', # Sports2D, BSD-3, also in the repository
+        'sports2d/demo.contacts.csv': ROOT/'tests/sports2d_demo.contacts.csv'} # labelled for this project, ±2 frames
 
 def footage(name):
-    p = RUN/name
+    p = HERE.get(name, RUN/name)
     if not p.exists(): pytest.skip(f'{name} is not here (test footage in ../shared/data/run)')
     return p
 

@@ -6,6 +6,8 @@ from hypothesis import given, settings, strategies as st
 from rpa.contacts import facing, find_contacts, reach, stride_s
 from rpa.core import RpaError
 from rpa.pose import lm, read_keypoints
+from rpa.pose import track_people
+from rpa.synth import render_tree
 from pose_data import footage, runner, tracked
 
 def labels(name='gaitlab/male_side.contacts.csv'):
@@ -37,6 +39,27 @@ def test_woman_walking_over_ground():
     assert facing(woman)==-1 and len(found)==len(wanted)
     assert max(abs(c.frame-f) for c,f in zip(found, wanted))<=3
     assert all(a.side!=b.side for a,b in zip(found, found[1:]))
+
+@pytest.mark.slow
+def test_ten_rendered_laps(tmp_path):
+    "The figures of the page: how many contacts are found, and how early"
+    off, lost, surplus = [], [], 0 # s; s to the nearer end of the film
+    for name,lap in render_tree(tmp_path, runners=10, workers=1).items():
+        with np.load(tmp_path/lap['joints']) as d: true = d['xy']
+        ankles = lm('left_ankle', 'right_ankle')
+        away = lambda tr: np.nanmedian(np.linalg.norm((tr.xy-true[tr.frame])[:,ankles], axis=-1))
+        found = find_contacts(min(track_people(tmp_path/name, progress=False), key=away))
+        for c in lap['contacts']:
+            near = min((f for f in found if f.side==c['side']), key=lambda f: abs(f.t_s-c['t_s']), default=None)
+            if near and abs(near.t_s-c['t_s'])<.1: off.append(near.t_s-c['t_s']); found.remove(near)
+            else: lost.append(min(c['t_s'], lap['frames']/lap['fps']-c['t_s']))
+        surplus += len(found)
+    off = np.array(off)
+    print(f'{len(off)} of {len(off)+len(lost)} found, {surplus} too many; those not found {max(lost):.3f} s or less from an end; '
+          f'{-off.mean():.3f} s ({-off.mean()*60:.1f} frames at 60 Hz) early, spread {off.std():.3f} s ({off.std()*60:.1f} frames), '
+          f'{-off.max():.3f} to {-off.min():.3f} s')
+    assert surplus==0 and len(off)>=39 and max(lost)<.08
+    assert .028<-off.mean()<.037 and off.std()<.010 and np.abs(off).max()<.05
 
 def test_squats_have_no_contacts(): assert find_contacts(tracked('squats/pose_squats.mp4')[0])==[]
 

@@ -16,6 +16,7 @@ from rpa.video import (CLIP_CRF, VideoWriter, contact_sheet, make_proxy, probe, 
                        write_video)
 
 DATA = Path(rpa.__file__).resolve().parents[1].parent/'shared'/'data'
+SPORTS2D = Path(rpa.__file__).resolve().parents[1]/'nbs'/'demo'/'real'/'sports2d_demo.mp4'
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason='the shared sample films are not here')
 GRAY = np.array([.299, .587, .114])
 EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
@@ -381,10 +382,13 @@ def test_proxy_is_made_again_when_something_changed(tmp_path):
     assert made()[0].frames==15
 
 
+def test_the_film_that_ships():
+    info = probe(SPORTS2D)
+    assert (info.codec, info.width, info.height, info.fps, info.frames, info.audio)==('vp9', 1768, 994, 30, 230, True)
+
+
 @needs_data
 def test_real_films():
-    info = probe(DATA/'run/sports2d/demo.mp4')
-    assert (info.codec, info.width, info.height, info.fps, info.frames, info.audio)==('vp9', 1768, 994, 30, 230, True)
     for name,fps,frames in (('Subject_1_Fall_13', 30, 128), ('Subject_2_ADL_23', 15, 109), ('Subject_1_ADL_10', 30, 115)):
         info = probe(DATA/f'action/gmdcsa24/{name}.mp4')
         assert info.variable_rate and info.fps==fps and info.frames==frames
