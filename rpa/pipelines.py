@@ -277,6 +277,7 @@ def execute(
     nb = nbformat.read(path, 4)
     nb.cells = [c for c in nb.cells if c.cell_type!='code' or not _LEFT_OUT.search(c.source)]
     papermill_engines.register('rpa', _engine(path.stem))
+    logging.getLogger('papermill').setLevel(logging.ERROR) # it warns of comments that hold a '='
     partial = output.with_name(f'.{output.stem}.partial.ipynb')
     # tqdm draws text instead of a widget, which no terminal can show, where a name starts with SPYDER
     env = dict(SPYDER_TEXT_BARS='1', TQDM_MININTERVAL='1', PYDEVD_DISABLE_FILE_VALIDATION='1')
