@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from .core import (ClipName, Failures, LapName, RpaError, as_fps, fps_text, parse_remap, progress, read_json, read_manifest,
+from .core import (ClipName, Failures, LapName, RpaError, as_fps, parse_remap, progress, read_json, read_manifest,
                       say, sha256, write_json)
 from .storage import store
 from .video import VIEW_CRF, VIDEO_SUFFIXES, VideoWriter, contact_sheet, probe, read_clip, read_frames
@@ -231,7 +231,7 @@ def film_result(
         per_clip=[_clip_entry(r, names) for r in rows[rows.who==who].itertuples()],
         runners=everyone, **more)
 
-# %% ../nbs/05_infer.ipynb #44d96b3f
+# %% ../nbs/05_infer.ipynb #4016e44d
 def _text(v): return '' if v is None or v!=v or str(v)=='<NA>' else str(v)
 
 
@@ -299,7 +299,7 @@ def clip_results(
         out.append(film_result(predictor, path, 'clip', one, who, notes))
     return out
 
-# %% ../nbs/05_infer.ipynb #2ad0d3b1
+# %% ../nbs/05_infer.ipynb #1ac456d5
 def _is_synthetic(path):
     "Is the film part of a tree that `rpa.synth` rendered?"
     for folder in list(Path(path).absolute().parents)[:3]:
@@ -364,7 +364,7 @@ def _raw_rows(predictor, done, cfg):
     rows = pd.concat([table, facts], axis=1)
     return rows[rows.error==''].sort_values(['start_s','track_id','side'], kind='stable').reset_index(drop=True)
 
-# %% ../nbs/05_infer.ipynb #8bb8e2b1
+# %% ../nbs/05_infer.ipynb #6cd105f5
 CLASS_COLOURS = ((0,158,115), (86,180,233), (204,121,167), (0,114,178), (213,94,0)) # Okabe and Ito, told apart by everybody
 UNSURE, GREY, _GROUND = (240,228,66), (150,150,150), (24,24,24)
 
@@ -456,7 +456,7 @@ def annotate(
             out.write(frame)
     return Path(dst)
 
-# %% ../nbs/05_infer.ipynb #ef20625f
+# %% ../nbs/05_infer.ipynb #662e8a6f
 def _trained_on(bundle, part):
     "Runners that may not be scored: who trained, and who chose epoch and calibration"
     runners = bundle.data.get('runners', {})
@@ -541,7 +541,7 @@ def evaluate_clips(
     table['true'] = [names[t] for t in table.target]
     return Evaluation(str(where), part, clips, runners, table, verdicts, _count(where, rows, b, part, notes), notes)
 
-# %% ../nbs/05_infer.ipynb #398a79b8
+# %% ../nbs/05_infer.ipynb #0b506911
 def _obj(props, optional=()):
     return dict(type='object', properties=props, required=[k for k in props if k not in optional], additionalProperties=False)
 
@@ -574,7 +574,7 @@ SCHEMA = {'$schema':'https://json-schema.org/draft/2020-12/schema', 'title':'Pre
     precision=_str, videos=_list(_video), runners=_list(_person), failed=_list(_obj(dict(file=_str, stage=_str, reason=_str))),
     evaluation=dict(anyOf=[_eval, dict(type='null')])))
 
-# %% ../nbs/05_infer.ipynb #0b506911
+# %% ../nbs/05_infer.ipynb #20ecfd1c
 def by_runner(
     results:list, # Results of films
     names:list, # Class names
@@ -610,7 +610,7 @@ def predictions_json(
         runners=by_runner(results, predictor.names, c.threshold),
         failed=[dict(file=f, stage=s, reason=r) for f,s,r in failures], evaluation=_evaluation_json(evaluation, predictor.names))
 
-# %% ../nbs/05_infer.ipynb #fcb800eb
+# %% ../nbs/05_infer.ipynb #b625c538
 STRIP_ROWS = 6 # Clips of a film that the report shows
 
 
@@ -709,7 +709,7 @@ def _trained_text(data):
     n, who = data.get('clips', {}), data.get('runners', {})
     return '; '.join(f"{p}: {n.get(p, '?')} clips of {len(who[p])} runners" for p in ('train', 'val') if p in who) or 'not said in the bundle'
 
-# %% ../nbs/05_infer.ipynb #23ce3af6
+# %% ../nbs/05_infer.ipynb #2da16c1d
 @dataclass
 class Inferred:
     "What `infer` found"

@@ -682,7 +682,7 @@ def ingredients(
     dst, rows = Path(dst), []
     for align in ('none', 'contact'):
         batch(raw, str(dst/align), align=align, no_review=True)
-        split(str(dst/align), str(dst/f'{align}.json'), .6, .2, .2, seed, '2:0')
+        split(str(dst/align), str(dst/f'{align}.json'), .5, .2, .3, seed, '2:0')
     for i,(name,align,kw) in enumerate(INGREDIENTS):
         run = train(str(dst/f'{align}.json'), str(dst/f'run{i}'), 'tiny', epochs, 16, **dict(lr=lr, seed=seed)|kw)
         s = score_test(run.bundle, dst/f'{align}.json')
