@@ -154,7 +154,7 @@ class _Encoder:
 def VideoWriter(
     path, # Film to write, .mp4
     fps, # Frame rate, as `as_fps` takes it
-    crf:int=VIEW_CRF, # Quality: 0 is best, 51 worst; each 6 more halve the bytes
+    crf:int=VIEW_CRF, # Quality: 1 is best, 51 worst; each 6 more halve the bytes
     quick:bool=False, # Encode for quick reading, for clips
     comment:str='', # Text kept in the file
 ): # Context manager giving an object with `write(frame)`
@@ -173,7 +173,7 @@ def write_video(
     path, # Film to write, .mp4
     frames, # Images, (h, w, 3) RGB or (h, w) grey, uint8: an array or any iterable
     fps, # Frame rate, as `as_fps` takes it
-    crf:int=CLIP_CRF, # Quality: 0 is best, 51 worst
+    crf:int=CLIP_CRF, # Quality: 1 is best, 51 worst
 )->Path: # The file written
     "Write a clip"
     with VideoWriter(path, fps, crf, quick=True) as w:

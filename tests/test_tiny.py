@@ -4,6 +4,7 @@ import re
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,14 +12,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForVideoClassification, VideoMAEImageProcessor
 
 import rpa
-from rpa.clips import ClipDataset
+from rpa.clips import ClipDataset, load_clip, pixel_values
 from rpa.core import ClipName, LabelMap, read_json, read_manifest, sha256, write_manifest
 from rpa.models import TINY, create_model, load_bundle
 from rpa.pretrain import tiny_spec
 from rpa.processing import batch
 from rpa.split import load_split, split
-from rpa.synth import _plan, render_tree
+from rpa.synth import Lap, RunnerSpec, _plan, render_tree
 from rpa.train import train
+from rpa.video import CLIP_CRF, write_video
 
 TINY_DIR = Path(rpa.__file__).parent/'weights'/'tiny'
 LABELS = LabelMap({0:'forefoot', 1:'heel'})
@@ -49,6 +51,31 @@ def test_transformers_reads_it():
     model = AutoModelForVideoClassification.from_pretrained(TINY_DIR)
     assert sum(p.numel() for p in model.parameters())<3e6
     assert not [k for k,v in load_file(TINY_DIR/'model.safetensors').items() if not torch.isfinite(v).all()]
+
+
+def feet(lap, side_px=200):
+    "Crops around each contact of a rendered lap, (16, 224, 224, 3) uint8"
+    for side,t,_ in lap.exact.events(0, 1.6)['contacts']:
+        c, j = round(t*lap.fps), 28-(side=='L')
+        if not 8<=c<=len(lap.t)-8: continue
+        at = lap.joints[c-8:c+8,j].mean(0).astype(int)-side_px//2
+        frames = [lap.frame(i)[max(0, at[1]):at[1]+side_px,max(0, at[0]):at[0]+side_px] for i in range(c-8, c+8)]
+        yield np.stack([cv2.resize(f, (224, 224), interpolation=cv2.INTER_AREA) for f in frames])
+
+
+@shipped
+def test_coding_hardly_changes_what_the_model_reads(tmp_path):
+    "The 64 numbers of the pretraining, in units of their spread: clips as written against clips coded as well as can be"
+    net, cfg, moved = AutoModelForVideoClassification.from_pretrained(TINY_DIR).eval(), create_model('tiny', LABELS).input, []
+    for seed in range(3):
+        for film in feet(Lap(RunnerSpec.draw(seed, seed%2), 0)):
+            said = []
+            for crf in (1, CLIP_CRF):
+                x = load_clip(write_video(tmp_path/f'{crf}.mp4', film, 60, crf=crf), cfg)
+                with torch.no_grad(): said.append(net(pixel_values(torch.as_tensor(x)[None], cfg)).logits[0])
+            moved.append((said[1]-said[0]).abs())
+    moved = torch.stack(moved)
+    assert len(moved)>=6 and moved.mean()<.02 and moved.max()<.2
 
 
 @shipped
