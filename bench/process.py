@@ -1,6 +1,6 @@
 """Wall time of `rpa process` against decoding plus bare pose inference on the same video.
 
-    python bench/process.py [VIDEO …]        default: the two running videos in ../shared/data/run
+    python bench/process.py [VIDEO …]        default: the one that ships, and the treadmill runner of ../shared/data/run where it is
 
 Bare pose inference is the time inside the two pose models' interpreters and their input scaling, on frames held in memory, one
 after the other, called exactly as often as `rpa process` calls them. Decoding is reading every frame once. `rpa process` does
@@ -15,7 +15,8 @@ from rpa.pose import PoseEstimator, track_people
 from rpa.processing import ProcessConfig, process_video
 from rpa.video import probe, read_frames
 
-DATA = Path(rpa.__file__).parents[1]/'../shared/data/run'
+ROOT = Path(rpa.__file__).parents[1]
+TREADMILL = ROOT/'../shared/data/run/gaitlab/male_side.mp4'
 
 
 class Cost:
@@ -68,7 +69,7 @@ if __name__=='__main__':
     print(f'{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}')
     args = sys.argv[1:]
     TIMES = int(args.pop(args.index('--times')+1)) if '--times' in args else 3
-    videos = [a for a in args if a!='--times'] or [DATA/'gaitlab/male_side.mp4', DATA/'sports2d/demo.mp4']
+    videos = [a for a in args if a!='--times'] or [*filter(Path.exists, [TREADMILL]), ROOT/'nbs/demo/real/sports2d_demo.mp4']
     if missing := [v for v in videos if not Path(v).exists()]: sys.exit(f'no such video: {missing[0]}; pass one')
     for v in videos:
         for align in ('none', 'contact'): one(v, align)

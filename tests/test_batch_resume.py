@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ import pytest
 from rpa.core import read_manifest
 from rpa.pose import Track, lm, save_tracks
 from rpa.processing import batch
-from rpa.video import write_video
+from rpa.video import VIDEO_SUFFIXES, read_frames, write_video
 
 RPA = [sys.executable, '-c', 'import sys; from rpa.pipelines import main; sys.exit(main())']
 BATCH = ['batch', '--input-dir', 'laps', '--keypoints', 'keys']
@@ -92,6 +94,24 @@ def test_workers_do_not_change_a_byte(laps, whole):
     assert result.clips==18 and tree(laps/'three')==whole
     again = batch(str(laps/'laps'), str(laps/'three'), workers=1, keypoints=str(laps/'keys'))
     assert len(again.skipped)==6 and not again.done and tree(laps/'three')==whole
+
+
+def test_laps_of_every_kind_of_file(laps, tmp_path):
+    "Whatever `rpa infer` takes for a film is a lap, too"
+    for i,suffix in enumerate(sorted(VIDEO_SUFFIXES)):
+        codec = {'.webm':'libvpx', '.wmv':'wmv2', '.mjpeg':'mjpeg', '.mpg':'mpeg2video', '.mpeg':'mpeg2video'}.get(suffix, 'libx264')
+        name, rate = f'05EE_RUN1_CAM1/clips/lap_{i:03d}_000', 25 if codec=='mjpeg' else 30 # raw JPEGs have no rate: 25
+        path = tmp_path/f'laps/{name}{suffix.upper() if i%2 else suffix}'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with av.open(str(path), 'w') as c:
+            s = c.add_stream(codec, rate=rate)
+            s.width, s.height, s.pix_fmt = *SIZE, 'yuvj420p' if codec=='mjpeg' else 'yuv420p'
+            for _,f in read_frames(laps/f'laps/{LAPS[0]}.mp4', end_s=.8):
+                c.mux(s.encode(av.VideoFrame.from_ndarray(np.roll(f, 8*i, 1), 'rgb24')))
+            c.mux(s.encode(None))
+        save_tracks(tmp_path/f'keys/{name}.npz', [replace(runner().slice(0, 24), fps=rate)])
+    result = batch(str(tmp_path/'laps'), str(tmp_path/'out'), workers=1, keypoints=str(tmp_path/'keys'), no_review=True)
+    assert not result.failed and {Path(f).suffix.lower() for f in result.done}==VIDEO_SUFFIXES
 
 
 def test_names_and_manifest(laps, whole):
