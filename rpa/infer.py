@@ -334,6 +334,8 @@ def raw_result(
     "Verdict on a raw video; RpaError when it cannot be read"
     cfg, film, bad = predictor.processing, _local(path), Failures()
     if not Path(film).is_file(): raise RpaError(f'{path}: there is no such file; check the path')
+    if cfg.pose!='own': raise RpaError(f'{path}: the bundle learned from clips that were cut by keypoints of another pose model; '
+        'cut this film with rpa process --keypoints and give infer the clips')
     folder = raw_folder(film, work)
     done = process_video(film, folder, cfg, failures=bad, review=False, show=predictor.show)
     if any(stage!='select' for _,stage,_ in bad): raise RpaError(next(iter(bad))[2])

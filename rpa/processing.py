@@ -11,6 +11,7 @@ __all__ = ['CUT_VERSION', 'REFERENCE_HEIGHT_PX', 'MIN_FEET_IN_VIEW', 'MIN_PASSIN
            'Batch', 'batch']
 
 # %% ../nbs/01_processing.ipynb #8cd625cb
+import errno
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import ExitStack, closing
@@ -50,6 +51,7 @@ class ProcessConfig:
     size:int=224 # Side of the clip, px
     align:str='none' # 'none': both feet, one window after the other; 'contact': one foot around its initial contact
     clip_fps:float=0. # Rate of the clips, Hz; 0 = rate of the source
+    pose:str='own' # Who found the people: 'own' or 'imported', set by what is processed
 
     def __post_init__(self):
         _check_config(self)
@@ -468,6 +470,9 @@ def _imported(src, keypoints):
         if (t.width, t.height)!=(info.width, info.height): raise RpaError(
             f'{keypoints}: keypoints must lie in pictures of {info.width}×{info.height} px, as {Path(src).name} has; '
             f'got {t.width}×{t.height} px: take the keypoints of this video')
+        if t.frame[-1]>=info.count(): raise RpaError(
+            f'{keypoints}: keypoints go on to frame {t.frame[-1]}, {Path(src).name} has {info.count()} frames: '
+            'take the keypoints of this video')
     return tracks
 
 
@@ -783,12 +788,17 @@ def _reason(runs, windows, away):
     return f"no clip of {len(runs.tracks)} people found: {'; '.join(lines)}{' …' if len(away)>4 else ''}"
 
 
+def _place(src): return settings_hash(str(Path(src).resolve())) # tells places apart, and keeps them to itself
+
+
 def _do(job):
     "Process one video; gives its record and whether it had been done before"
     if not Path(job.src).is_file(): raise RpaError(f'{job.src}: there is no such video; check the path')
     sha, rec = sha256(job.src), _record(job)
     if rec and rec.get('source')!=job.name: raise RpaError(
         f"{job.name}: {job.dst} holds clips of another video with that name, {rec['source']}; choose another folder")
+    if rec and not job.batch and rec.get('source_sha256')!=sha and rec.get('place') not in (None, _place(job.src)): raise RpaError(
+        f'{job.name}: {job.dst} holds clips of another video with that name; choose another folder')
     wanted = job.wanted(sha)
     if _is_done(job, rec, wanted): return rec, True
     try: return _work(job, rec, wanted), False
@@ -811,7 +821,7 @@ def _work(job, rec, wanted):
     _cut_all(job, runs, windows, names)
     _forget(job.dst, rec, keep=files)
     hashes = {f:sha256(Path(job.dst)/f) for f in files}
-    rec = {**wanted, 'files':hashes, 'reviewed':job.review, 'track_video':job.track_video, 'config':job.cfg.to_dict(),
+    rec = {**wanted, 'files':hashes, 'place':_place(job.src), 'reviewed':job.review, 'track_video':job.track_video, 'config':job.cfg.to_dict(),
            'clips':_clip_rows(job, windows, names, sha, hashes),
            'rejected':[dict(source=job.name, **d) for d in away], 'reason':_reason(runs, windows, away)}
     write_json(job.part, rec)
@@ -858,10 +868,12 @@ def process_video(
     show:bool=True, # Show progress
 )->Processed: # Its clips, what was turned away, and why there are none
     "Cut one video into stabilised clips of its runners' feet"
+    cfg = replace(cfg, pose='imported' if keypoints else 'own')
     job = _Job(str(src), name or Path(src).name, str(dst), cfg, str(keypoints or ''), review, track_video,
                threads=threads, show=show)
     try: rec, skipped = _do(job)
     except RpaError as e:
+        if (Path(dst)/WORK/'parts').is_dir() and not str(e).startswith('cannot write'): _merge(dst) # its old clips are gone
         if failures is None: raise
         failures.add(job.name, 'process', e)
         rec, skipped = dict(source=job.name, source_sha256='', clips=[], rejected=[], reason=str(e)), False
@@ -878,19 +890,19 @@ def _config(args): return ProcessConfig(**{f.name:args[f.name] for f in fields(P
 def process(
     input:str, # Video to process
     output_dir:str, # Folder for the clips; made if needed
-    roi_height_ratio:float=.40, # Side of the crop in body heights, at least
+    roi_height_ratio:float=.40, # Side of the crop in body heights, at least (align none)
     min_roi_size:int=128, # Side of the crop in px of the source, at least (align none)
-    height_smoothing_window:int=15, # Moving average over body height, stride width and side of the crop, frames
+    height_smoothing_window:int=15, # Moving average over body height, stride width and side of the crop, frames (align none)
     min_frames:int=20, # Drop tracks shorter than this, frames
     slice_len:int=16, # Frames in a clip
-    stride:int=16, # Frames from the start of one clip to the start of the next
+    stride:int=16, # Frames from the start of one clip to the start of the next (align none)
     min_speed_ratio:float=.5, # Keep tracks with this share of the top speed; used when top-n-fastest is 0
     top_n_fastest:int=2, # Keep the N fastest tracks; 0 = use min-speed-ratio
     min_ankle_variance:float=400., # Drop who stands: least variance of the ankles' distance, px² at 400 px body height
-    centre_smoothing_window:int=5, # Moving average over the centre of the crop, frames
-    foot_length_ratio:float=.15, # Room for a foot on either side of the stride, body heights
-    ankle_vertical_ratio:float=.35, # Where the ankles lie in the crop: 0 top, 1 bottom
-    side_view_y_offset_ratio:float=0., # Move the crop down by this share of its side
+    centre_smoothing_window:int=5, # Moving average over the centre of the crop, frames (align none)
+    foot_length_ratio:float=.15, # Room for a foot on either side of the stride, body heights (align none)
+    ankle_vertical_ratio:float=.35, # Where the ankles lie in the crop: 0 top, 1 bottom (align none)
+    side_view_y_offset_ratio:float=0., # Move the crop down by this share of its side (align none)
     max_padding:float=.25, # Skip frames with a larger black share in the crop
     size:int=224, # Side of the clips, px
     align:str='none', # none: both feet, window after window; contact: one foot around each contact, facing right
@@ -935,8 +947,10 @@ def _find_laps(root, failures):
         name = '/'.join(p.relative_to(root.parent if p.parent.parent==root else root).parts[-3:])
         try: key = replace(LapName.parse(name), suffix='')
         except RpaError as e: failures.add(name, 'name', e); continue
+        try: sha = sha256(p)
+        except OSError as e: failures.add(name, 'read', f'cannot be read ({e.strerror}); restore it or its rights'); continue
         if key in keys: failures.add(name, 'name', f'{keys[key]} has the same name up to the file type; keep one')
-        elif (same := seen.setdefault(sha256(p), name))!=name:
+        elif (same := seen.setdefault(sha, name))!=name:
             failures.add(name, 'duplicate', f'the same bytes as {same}; take one of them out')
         else: keys[key] = name; laps.append((p, name))
     return laps
@@ -954,8 +968,8 @@ def _keypoints_of(root, name):
 def _try(job):
     "Process one lap; a bad file gives its reason and does not end the batch"
     try: rec, skipped = _do(job)
-    except RpaError as e:
-        if str(e).startswith('cannot write'): raise # the next lap could not be written either
+    except (RpaError, OSError) as e:
+        if str(e).startswith('cannot write') or getattr(e, 'errno', 0)==errno.ENOSPC: raise # nor could the next lap be written
         return job.name, str(e), False
     return job.name, '', skipped
 
@@ -979,7 +993,7 @@ def _prune(dst, names):
 
 # %% ../nbs/01_processing.ipynb #2feb82d9
 def _jobs(laps, output_dir, cfg, keypoints, failures, **kw):
-    jobs = []
+    jobs, cfg = [], replace(cfg, pose='imported' if keypoints else 'own')
     for p,name in laps:
         try: jobs.append(_Job(str(p), name, str(output_dir), cfg, _keypoints_of(keypoints, name), batch=True, **kw))
         except RpaError as e: failures.add(name, 'keypoints', e)
@@ -997,21 +1011,21 @@ def _run_all(jobs, workers, failures, result):
 
 def batch(
     input_dir:str, # Folder of RUNNER_RUNn_CAMn/clips/lap_NNN_LABEL.mp4
-    output_dir:str, # Folder for the clips; made if needed. The same command again continues a stopped one
+    output_dir:str, # Folder for the clips of this input alone: those of laps no longer in it are removed. The same command again continues
     workers:int=0, # Laps processed at a time; 0 = one per core
-    roi_height_ratio:float=.40, # Side of the crop in body heights, at least
+    roi_height_ratio:float=.40, # Side of the crop in body heights, at least (align none)
     min_roi_size:int=128, # Side of the crop in px of the source, at least (align none)
-    height_smoothing_window:int=15, # Moving average over body height, stride width and side of the crop, frames
+    height_smoothing_window:int=15, # Moving average over body height, stride width and side of the crop, frames (align none)
     min_frames:int=20, # Drop tracks shorter than this, frames
     slice_len:int=16, # Frames in a clip
-    stride:int=16, # Frames from the start of one clip to the start of the next
+    stride:int=16, # Frames from the start of one clip to the start of the next (align none)
     min_speed_ratio:float=.5, # Keep tracks with this share of the top speed; used when top-n-fastest is 0
     top_n_fastest:int=2, # Keep the N fastest tracks; 0 = use min-speed-ratio
     min_ankle_variance:float=400., # Drop who stands: least variance of the ankles' distance, px² at 400 px body height
-    centre_smoothing_window:int=5, # Moving average over the centre of the crop, frames
-    foot_length_ratio:float=.15, # Room for a foot on either side of the stride, body heights
-    ankle_vertical_ratio:float=.35, # Where the ankles lie in the crop: 0 top, 1 bottom
-    side_view_y_offset_ratio:float=0., # Move the crop down by this share of its side
+    centre_smoothing_window:int=5, # Moving average over the centre of the crop, frames (align none)
+    foot_length_ratio:float=.15, # Room for a foot on either side of the stride, body heights (align none)
+    ankle_vertical_ratio:float=.35, # Where the ankles lie in the crop: 0 top, 1 bottom (align none)
+    side_view_y_offset_ratio:float=0., # Move the crop down by this share of its side (align none)
     max_padding:float=.25, # Skip frames with a larger black share in the crop
     size:int=224, # Side of the clips, px
     align:str='none', # none: both feet, window after window; contact: one foot around each contact, facing right
@@ -1027,7 +1041,7 @@ def batch(
     n = min(n, max(1, len(laps)))
     jobs = _jobs(laps, output_dir, _config(locals()), keypoints, failures, review=not no_review,
                  one_runner=not all_runners, threads=2 if n==1 else 1, show=False)
-    _prune(output_dir, {j.name for j in jobs})
+    _prune(output_dir, {name for _,name in laps} | {name for name,stage,_ in failures if stage=='read'})
     try: _run_all(jobs, n, failures, result)
     finally: result.failures = _merge(output_dir, failures) # also after Ctrl-C: what is done is listed
     result.clips = sum(len(r['clips']) for r in _parts(output_dir))

@@ -232,6 +232,12 @@ def test_evaluate_a_split(held_out, tmp_path):
     assert not done.failed
 
 
+def test_raw_film_for_a_bundle_of_imported_keypoints(tmp, lap, tmp_path):
+    model = make_bundle(tmp_path/'lab', ProcessConfig(align='contact', pose='imported'))
+    r, = infer(model, [str(lap)]).predictions['videos']
+    assert r['status']=='failed' and 'rpa process --keypoints' in r['reason']
+
+
 def test_a_folder_has_no_parts(held_out):
     where, model, _ = held_out
     with pytest.raises(RpaError, match='no split JSON and has no parts'): infer(model, evaluate=str(where.parent/'clips'), part='val')

@@ -197,3 +197,53 @@ def test_too_short(tmp_path):
 def test_a_folder_without_laps(tmp_path):
     with pytest.raises(RpaError, match='must be a folder'): batch(str(tmp_path/'none'), str(tmp_path/'out'))
     with pytest.raises(RpaError, match='none found'): batch(str(tmp_path), str(tmp_path/'out'))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    "Two laps that nobody runs, quick to process"
+    for runner,gray in (('04HN', 60), ('15VR', 160)):
+        lap = tmp_path/f'in/{runner}_RUN1_CAM1/clips/lap_006_000.mp4'
+        lap.parent.mkdir(parents=True)
+        write_video(lap, np.full((20, 64, 64, 3), gray, np.uint8), 30)
+    return tmp_path/'in'
+
+
+def test_a_lap_that_cannot_be_read_spares_the_others(tree, tmp_path):
+    (tree/'04HN_RUN1_CAM1/clips/lap_007_001.mp4').symlink_to(tmp_path/'gone.mp4')
+    done = batch(str(tree), str(tmp_path/'out'), workers=1, no_review=True)
+    bad = {Path(f).name: (stage, why) for f,stage,why in done.failures if 'lap_007' in f}
+    assert bad['lap_007_001.mp4'][0]=='read' and 'cannot be read' in bad['lap_007_001.mp4'][1]
+    assert len(done.done)==2 and (tmp_path/'out/failed.csv').is_file()
+
+
+def test_wrong_keypoints_remove_no_lap(tree, tmp_path):
+    out, parts = tmp_path/'out', tmp_path/'out/.rpa/parts'
+    batch(str(tree), str(out), workers=1, no_review=True)
+    before = {p.name:p.read_bytes() for p in parts.iterdir()}
+    again = batch(str(tree), str(out), workers=1, no_review=True, keypoints=str(tmp_path/'nowhere'))
+    assert len(again.failures)>=2 and {p.name:p.read_bytes() for p in parts.iterdir()}==before
+
+
+def test_another_video_of_the_same_name_is_refused(tree, tmp_path):
+    a, b = sorted(tree.glob('*/clips/*.mp4'))
+    process_video(a, tmp_path/'out', failures=Failures(), review=False, show=False)
+    bad = Failures()
+    process_video(b, tmp_path/'out', failures=bad, review=False, show=False)
+    assert 'holds clips of another video with that name' in list(bad)[0][2]
+    write_video(a, np.full((24, 64, 64, 3), 90, np.uint8), 30) # the same video made anew is no other
+    process_video(a, tmp_path/'out', failures=(bad := Failures()), review=False, show=False)
+    assert 'another video' not in list(bad)[0][2]
+
+
+def test_keypoints_that_outlast_the_video(tmp_path):
+    film = write_video(tmp_path/'film.mp4', np.full((10, 64, 64, 3), 90, np.uint8), 30)
+    t = pose.Track(1, np.arange(30), np.arange(30)/30, np.full((30, 33, 2), 20.), np.ones((30, 33)), np.tile([5., 5, 30, 60], (30, 1)),
+                   np.zeros(30, bool), probe(film).fps, 64, 64)
+    pose.save_tracks(tmp_path/'people.npz', [t])
+    with pytest.raises(RpaError, match='go on to frame 29, film.mp4 has 10 frames'):
+        find_runs(film, keypoints=tmp_path/'people.npz', show=False)
+
+
+def test_clips_of_imported_keypoints_have_settings_of_their_own():
+    assert ProcessConfig().hash!=replace(ProcessConfig(), pose='imported').hash
