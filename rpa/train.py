@@ -648,7 +648,7 @@ def _tell(done):
 
 # %% ../nbs/04_train.ipynb #4bdbae56
 HEAD = dict(lr=3e-3, freeze_epochs=12) # the pretrained body stays as it is
-INGREDIENTS = ( # name, align, further settings of `train`
+INGREDIENTS:tuple = ( # name, align, further settings of `train`
     ('none: random start, both feet', 'none', dict(from_scratch=True)),
     ('random start, one foot at its contact', 'contact', dict(from_scratch=True)),
     ('pretrained start, both feet', 'none', HEAD),
