@@ -2,8 +2,8 @@
 
     python bench/process.py [VIDEO …]        default: the one that ships, and the treadmill runner of ../shared/data/run where it is
 
-Bare pose inference is the time inside the two pose models' interpreters and their input scaling, on frames held in memory, one
-after the other, called exactly as often as `rpa process` calls them. Decoding is reading every frame once. `rpa process` does
+Bare pose inference is the time in the two pose models with what turns pictures into their input and their output into people
+and landmarks, on frames held in memory, one after the other, called exactly as often as `rpa process` calls them. Decoding is reading every frame once. `rpa process` does
 all of its work: people, tracks, clips, manifest, contact sheet and overlay video. Wall time, and processor time of all threads,
 which other work on the machine disturbs less. Best of `--times` runs (3).
 """
