@@ -128,7 +128,7 @@ def test_manifest_tells_where_each_version_comes_from(source, whole):
     for r in df.itertuples():
         assert version_name(r.base, r.version)==r.file and sha256(whole/r.file)==r.sha256
         o = originals.loc[r.base]
-        assert (r.source_sha256, r.label, r.side, r.start_s, r.base_sha256)==(o.source_sha256, o.label, 'L', .5, o.sha256)
+        assert (r.source_sha256, r.label, r.side, r.start_s, r.base_sha256)==(o.source_sha256, o.label, '', .5, o.sha256)
     info = probe(whole/df.file[0])
     assert (info.width, info.height, str(info.fps), info.frames)==(64, 64, '60000/1001', 16)
     assert set(content(whole))=={'clips.csv', *df.file}

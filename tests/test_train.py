@@ -1,11 +1,12 @@
 "What the lessons of 04_train cannot show: kills, other processes, a split that changes, other ways to train"
 import hashlib, json, os, random, shutil, signal, subprocess, sys, time
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from rpa.core import LabelMap, RpaError, fps_text, read_json, read_manifest, write_json, write_manifest
+from rpa.core import ClipName, LabelMap, RpaError, fps_text, read_json, read_manifest, write_json, write_manifest
 from rpa.clips import load_clip, toy_clips
 from rpa.metrics import count_test_use
 from rpa.models import fresh_model, load_bundle, save_network
@@ -314,8 +315,9 @@ def test_the_bundle_knows_the_remap(toys, tmp_path, at_split, at_train, want):
     b = load_bundle(run(toys, tmp_path/'out', str(tmp_path/'split.json'), epochs=1, remap_labels=at_train).bundle)
     assert b.training['remap_labels']==want
     rows = made.parts['test']
-    for f in rows.file: shutil.copy(toys/'clips'/f, tmp_path)
-    write_manifest(rows.drop(columns='path').assign(label=2), tmp_path)
+    new = [replace(ClipName.parse(f), label=2).file for f in rows.file]
+    for f,n in zip(rows.file, new): shutil.copy(toys/'clips'/f, tmp_path/n)
+    write_manifest(rows.drop(columns='path').assign(label=2, file=new), tmp_path)
     if want: assert set(read_labelled(str(tmp_path), b).target)=={int(want[-1])}
     else:
         with pytest.raises(RpaError, match='label 2 is not among'): read_labelled(str(tmp_path), b)
