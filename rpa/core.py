@@ -198,7 +198,7 @@ def frame_at(
     t_s:float, # Time since the first frame, s
     fps, # Frame rate, as `as_fps` takes it
 )->int: # Number of the nearest frame, from 0
-    "Frame shown at a time"
+    "Frame nearest to a time"
     return int((Fraction(t_s).limit_denominator(10**9)*as_fps(fps)+Fraction(1, 2))//1)
 
 

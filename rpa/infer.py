@@ -23,7 +23,7 @@ import torch
 from .core import (ClipName, Failures, LapName, RpaError, as_fps, parse_remap, progress, read_json, read_manifest,
                       say, sha256, write_json)
 from .storage import store
-from .video import VIEW_CRF, VIDEO_SUFFIXES, VideoWriter, contact_sheet, probe, read_clip, read_frames
+from .video import VIEW_CRF, VIDEO_SUFFIXES, VideoWriter, contact_sheet, draw_box, draw_text, probe, read_clip, read_frames
 from .contacts import find_contacts
 from .processing import WORK, ProcessConfig, find_runs, plan_windows, process_video
 from .split import PARTS, audit_test_rows, load_split, read_clips
@@ -368,7 +368,7 @@ def _raw_rows(predictor, done, cfg):
 
 # %% ../nbs/05_infer.ipynb #6cd105f5
 CLASS_COLOURS = ((0,158,115), (86,180,233), (204,121,167), (0,114,178), (213,94,0)) # Okabe and Ito, told apart by everybody
-UNSURE, GREY, _GROUND = (240,228,66), (150,150,150), (24,24,24)
+UNSURE, GREY = (240,228,66), (150,150,150)
 
 
 def colour_of(
@@ -378,19 +378,6 @@ def colour_of(
     "Colour of a verdict"
     if verdict=='uncertain': return UNSURE
     return CLASS_COLOURS[names.index(verdict)%len(CLASS_COLOURS)] if verdict in names else GREY
-
-
-def _write(img, text, x, y, colour, scale=.5):
-    "Text on a dark ground; (x, y) is its lower left corner, px"
-    w, h = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0]
-    x, y = int(np.clip(x, 2, max(img.shape[1]-w-2, 2))), int(np.clip(y, 16, max(img.shape[0]-6, 16)))
-    cv2.rectangle(img, (x-2, y-h-4), (x+w+2, y+5), _GROUND, -1)
-    cv2.putText(img, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
-
-
-def _box(img, low, high, colour, thick):
-    a, b = np.round(low).astype(int), np.round(high).astype(int)
-    cv2.rectangle(img, tuple(map(int, a)), tuple(map(int, b)), colour, thick, cv2.LINE_AA)
 
 
 class _Painter:
@@ -413,15 +400,15 @@ class _Painter:
 
     def _person(self, img, track, row):
         mine, box = track.id in self.mine, track.box[row]*self.scale
-        _box(img, box[:2], box[2:], (235,235,235) if mine else GREY, 2 if mine else 1)
-        _write(img, f'ID {track.id}{"" if mine else " (not scored)"}', box[0], box[1]-6, (235,235,235) if mine else GREY, .45)
+        draw_box(img, box[:2], box[2:], (235,235,235) if mine else GREY, 2 if mine else 1)
+        draw_text(img, f'ID {track.id}{"" if mine else " (not scored)"}', (box[0], box[1]-6), (235,235,235) if mine else GREY, .45)
 
     def _window(self, img, w, k):
         clip = self.clips.get((w.track, w.foot, round(w.start_s, 6)))
         if clip is None: return
         low, colour = (w.centre[k]-w.side[k]/2)*self.scale, colour_of(clip['verdict'], self.names)
-        _box(img, low, low+w.side[k]*self.scale, colour, 2)
-        _write(img, f"{clip['verdict']} {clip['confidence']:.0f} %", low[0], low[1]+w.side[k]*self.scale+18, colour, .45)
+        draw_box(img, low, low+w.side[k]*self.scale, colour, 2)
+        draw_text(img, f"{clip['verdict']} {clip['confidence']:.0f} %", (low[0], low[1]+w.side[k]*self.scale+18), colour)
 
     def _banner(self, img, t_s):
         past = [c for c in self.result['per_clip'] if c['end_s']<=t_s+1e-6]
@@ -431,7 +418,7 @@ class _Painter:
             top = max(mean, key=mean.get)
             verdict = top if mean[top]>=self.result['threshold'] else 'uncertain'
             text, colour = f'{t_s:6.2f} s  {verdict} ({top} {mean[top]:.0%}, {len(past)} clips)', colour_of(verdict, self.names)
-        _write(img, text, 6, 20, colour)
+        draw_text(img, text, (6, 20), colour, .5)
 
 
 def annotate(

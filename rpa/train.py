@@ -514,7 +514,8 @@ class Trained:
     failed:bool = False # For the command line
 
 
-def _plan(data, model, settings, resolved):
+def _plan(data, model, settings, device, precision, threads):
+    resolved = dict(device=device.type, precision=pick_precision(precision, device), threads=n_workers(threads))
     return dict(settings=settings, resolved=resolved, data=data.about, origin=model.origin, processing=data.processing,
                 clip_fps=data.rates, remap_labels=','.join(f'{a}:{b}' for a,b in sorted(data.remap.items())),
                 val_groups=list(map(str, data.parts['val'].runner)))
@@ -599,10 +600,8 @@ def train(
     data = read_data(split_json, remap_labels)
     for w in data.warnings(): say(f'train: {w}')
     net = create_model(model, data.labels, from_scratch, not no_grayscale, seed)
-    on = pick_device(device)
-    resolved = dict(device=on.type, precision=pick_precision(precision, on), threads=n_workers(threads))
     loading = dict(workers=workers, ram_mb=ram_mb, cache_dir=cache_dir or None)
-    plan = _plan(data, net, settings, resolved)
+    plan = _plan(data, net, settings, pick_device(device), precision, threads)
     with locked(output_dir):
         return _train(Path(output_dir), data, net, open_run(output_dir, plan, restart), loading, save_steps, no_progress)
 

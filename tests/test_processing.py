@@ -2,7 +2,8 @@
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import rpa
 from rpa.core import Failures, RpaError, read_manifest, sha256
 from rpa import pose
-from rpa.processing import (ProcessConfig, batch, find_runs, plan_windows, process_video, roi, select_runners,
+from rpa.processing import (ProcessConfig, batch, find_runs, plan_windows, process, process_video, roi, select_runners,
                             slice_windows)
 from rpa.video import probe, read_clip, read_frames, read_video, write_video
 
@@ -245,5 +246,20 @@ def test_keypoints_that_outlast_the_video(tmp_path):
         find_runs(film, keypoints=tmp_path/'people.npz', show=False)
 
 
-def test_clips_of_imported_keypoints_have_settings_of_their_own():
-    assert ProcessConfig().hash!=replace(ProcessConfig(), pose='imported').hash
+def test_the_bundle_will_know_that_keypoints_were_imported(tmp_path):
+    "`settings.json` is what `train` puts into the bundle"
+    film = write_video(tmp_path/'film.mp4', np.full((30, 64, 64, 3), 90, np.uint8), 30)
+    t = pose.Track(1, np.arange(30), np.arange(30)/30, np.full((30, 33, 2), 20.), np.ones((30, 33)), np.tile([5., 5, 30, 60], (30, 1)),
+                   np.zeros(30, bool), probe(film).fps, 64, 64)
+    pose.save_tracks(tmp_path/'people.npz', [t])
+    for keypoints,name in ((tmp_path/'people.npz', 'imported'), ('', 'own')):
+        process_video(film, tmp_path/name, keypoints=keypoints, failures=Failures(), review=False, show=False)
+        (key, known), = json.loads((tmp_path/name/'settings.json').read_text()).items()
+        assert known['pose']==name and key==ProcessConfig.from_dict(known).hash
+
+
+def test_process_and_batch_have_the_flags_and_defaults_of_the_settings():
+    "Written out three times, so that each has its own help: they must not drift apart"
+    for f in fields(ProcessConfig):
+        for verb in (process, batch):
+            if f.name!='pose': assert signature(verb).parameters[f.name].default==f.default, (verb, f.name)
