@@ -6,10 +6,10 @@
 __all__ = ['LANDMARKS', 'WEIGHTS', 'POSE_VERSION', 'lm', 'midpoint', 'Track', 'save_tracks', 'load_tracks', 'weights_path',
            'pose_hash', 'crop_matrix', 'refine', 'box_roi', 'PoseEstimator', 'iou', 'stretches', 'leg_path',
            'repair_legs', 'smooth', 'tidy', 'track_people', 'draw_tracks', 'read_openpose', 'read_halpe26',
-           'read_coco17', 'read_keypoints']
+           'read_coco17', 'read_trc', 'write_trc', 'read_keypoints']
 
 # %% ../nbs/00c_pose.ipynb #06730768
-import os, re, zipfile
+import os, re, warnings, zipfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -18,10 +18,11 @@ from itertools import combinations
 from pathlib import Path
 import cv2
 import numpy as np
+import yaml
 from scipy.signal import savgol_filter
 from scipy.ndimage import median_filter
 import rpa
-from .core import RpaError, as_fps, atomic_path, progress as _bar, read_json, settings_hash, sha256
+from .core import RpaError, as_fps, atomic_path, progress as _bar, read_json, settings_hash, sha256, write_text
 from .video import ahead, probe, read_frames
 
 # %% ../nbs/00c_pose.ipynb #dec6791b
@@ -77,6 +78,7 @@ class Track:
     height:int # Height of the source, px
     source:str = '' # File name of the source
     person:int = 0 # Same number before and after a cut; 0 = the track's own id
+    unit:str = 'px' # 'px', or 'mm' for markers; everything called px here is then mm
 
     def __post_init__(self):
         n, self.fps, self.person = len(self.frame), as_fps(self.fps), self.person or self.id
@@ -124,19 +126,22 @@ def save_tracks(
     head = np.array([[t.id, t.person, len(t), t.width, t.height, t.fps.numerator, t.fps.denominator] for t in tracks], np.int64)
     with atomic_path(path) as tmp:
         with open(tmp, 'wb') as f:
-            np.savez_compressed(f, head=head.reshape(-1, 7), source=np.array([t.source for t in tracks], dtype=np.str_), **cat)
+            np.savez_compressed(f, head=head.reshape(-1, 7), source=np.array([t.source for t in tracks], dtype=np.str_),
+                                unit=np.array([t.unit for t in tracks], dtype=np.str_), **cat)
 
 def load_tracks(
     path, # File written by `save_tracks`
 )->list: # Tracks
     "Read tracks back"
     try:
-        with np.load(path, allow_pickle=False) as z: d = {k:z[k] for k in ('head', 'source', *_ROWS)}
+        with np.load(path, allow_pickle=False) as z:
+            d = {k:z[k] for k in ('head', 'source', *_ROWS)}
+            unit = z['unit'] if 'unit' in z.files else ['px']*len(d['head'])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as e:
         raise RpaError(f'load_tracks: {path} must be an npz written by save_tracks; {type(e).__name__}: {e}') from None
     ends = np.cumsum(d['head'][:,2])
-    return [Track(id=int(i), person=int(p), width=int(w), height=int(h), fps=Fraction(int(a), int(b)), source=str(s),
-                  **{k:d[k][e-n:e] for k in _ROWS}) for (i,p,n,w,h,a,b),s,e in zip(d['head'], d['source'], ends)]
+    return [Track(id=int(i), person=int(p), width=int(w), height=int(h), fps=Fraction(int(a), int(b)), source=str(s), unit=str(u),
+                  **{k:d[k][e-n:e] for k in _ROWS}) for (i,p,n,w,h,a,b),s,u,e in zip(d['head'], d['source'], unit, ends)]
 
 # %% ../nbs/00c_pose.ipynb #15baaa09
 WEIGHTS = {'movenet_multipose.tflite': 'd4489f89e6bd6777a8b9a1a16189832131f84ff90d82fae729e670b84d7948dd',
@@ -803,17 +808,110 @@ def read_coco17(
     people, ids = _listed(items, _COCO17, name)
     return _imported(people, fps, size, name, repair, ids)
 
-# %% ../nbs/00c_pose.ipynb #854f8b32
+# %% ../nbs/00c_pose.ipynb #87cc56e2
+_MARKERS = dict(nose='nose', ear='ear', shoulder='shoulder sho sh acr acromion', elbow='elbow elb lel', wrist='wrist wri wr', hip='hip hjc',
+    pelvis='asi asis psi psis', knee='knee kne lepi lek', ankle='ankle ank lmal', heel='heel calc cal calcaneus',
+    foot_index='footindex bigtoe toe hallux')
+_STEM = {m:k for k,names in _MARKERS.items() for m in names.split()}
+
+def _landmark(name): # What a marker is called here: 'left_heel', 'right_pelvis' …; None where its name does not say it
+    flat = re.sub(r'[^a-z0-9]', '', str(name).lower())
+    if flat=='nose': return 'nose'
+    for side,k in (('left', 'left'), ('right', 'right'), ('l', 'left'), ('r', 'right')):
+        if flat.startswith(side) and flat[len(side):] in _STEM: return f'{k}_{_STEM[flat[len(side):]]}'
+
+def _marker_map(names, markers): # {landmark: [marker, …]}
+    if markers is None:
+        found = {}
+        for n in names: found.setdefault(_landmark(n), []).append(n)
+        for s in ('left', 'right'): found.setdefault(f'{s}_hip', found.get(f'{s}_pelvis', []))
+    else:
+        given = yaml.safe_load(Path(markers).read_text()) if isinstance(markers, (str, Path)) else markers
+        if not isinstance(given, dict): raise RpaError(f'read_trc: the marker map must be lines of landmark: marker, such as left_heel: LCAL; got {given!r}')
+        found = {k if k in _LM else _landmark(k): [v] if isinstance(v, str) else list(v or []) for k,v in given.items()}
+        if bad := [k for k in given if k not in _LM and _landmark(k) not in _LM]:
+            raise RpaError(f'read_trc: the marker map must name landmarks of rpa.pose.LANDMARKS; got {bad[0]!r}')
+        if bad := [m for v in found.values() for m in v if m not in names]:
+            raise RpaError(f"read_trc: the marker map names {bad[0]!r}, and the file has no such marker; it has {', '.join(names)}")
+    found = {k:v for k,v in found.items() if k in _LM and v}
+    if missing := [k for k in ('left_heel', 'left_foot_index', 'left_hip', 'right_heel', 'right_foot_index', 'right_hip') if k not in found]:
+        raise RpaError(f"read_trc: a marker must stand for {', '.join(missing)}; write a marker map (left_heel: NAME …) and pass it with "
+                       f"--markers; the file has {', '.join(names)}")
+    return found
+
+def _trc_table(path): # header's rate, unit, marker names; times (n,), s; positions (n,k,3), mm
+    try: lines = Path(path).read_text(encoding='utf-8', errors='replace').splitlines()
+    except OSError as e: raise RpaError(f'read_trc: {path} must be a readable file; {e.strerror}') from None
+    try:
+        head = dict(zip(lines[1].split(), lines[2].split()))
+        unit = {'mm':1., 'cm':10., 'm':1000.}[head['Units'].lower()]
+        names = lines[3].split()[2:]
+        rows = [line.split('\t') for line in lines[4:] if line.split('\t')[0].strip().isdigit()]
+        cells = np.array([[float(c) if c.strip() else np.nan for c in (r+['']*3*len(names))[:2+3*len(names)]] for r in rows])
+        return float(head['DataRate']), names, cells[:,1], cells[:,2:].reshape(len(cells), -1, 3)*unit
+    except (IndexError, KeyError, ValueError) as e:
+        raise RpaError(f'read_trc: {path} must be a TRC file with rate, unit (mm, cm or m) and marker names in its head; {type(e).__name__}: {e}') from None
+
+def _sagittal(p): # {landmark: (n,3)} → up axis, forward direction in the plane across it
+    middle = lambda *names: np.nanmean([p[n] for n in names], (0, 1))
+    hip, feet = middle('left_hip', 'right_hip'), middle('left_heel', 'right_heel')
+    up = int(np.argmax(np.abs(hip-feet)))
+    if hip[up]<feet[up]: raise RpaError('read_trc: the hips must be above the heels; the up axis of this file points down')
+    ahead = np.nanmedian(np.concatenate([p[f'{s}_foot_index']-p[f'{s}_heel'] for s in ('left', 'right')]), 0)
+    ahead[up] = 0
+    return up, ahead/np.linalg.norm(ahead)
+
+def read_trc(
+    path, # TRC file
+    markers=None, # Marker map, {landmark: marker or list of markers}, or a YAML file that holds one; None: by the usual names
+)->list: # One track in mm, projected on the vertical plane in which the feet point; it faces right
+    "Read markers as OpenSim, Sports2D and Pose2Sim write them"
+    rate, names, t_s, xyz = _trc_table(path)
+    if len(t_s)<2: raise RpaError(f'read_trc: {path} must hold at least two frames; it holds {len(t_s)}')
+    if (np.diff(t_s)<=0).any(): raise RpaError(f'read_trc: the times of {path} must rise; they do not at row {int(np.argmin(np.diff(t_s)))+2}')
+    found = _marker_map(names, markers)
+    with warnings.catch_warnings(): # a frame in which a marker is missing
+        warnings.simplefilter('ignore', RuntimeWarning)
+        p = {k:np.nanmean([xyz[:,names.index(m)] for m in v], 0) for k,v in found.items()}
+    up, ahead = _sagittal(p)
+    xy = np.full((len(t_s), 33, 2), np.nan)
+    for k,v in p.items(): xy[:,_LM[k]] = np.stack([v@ahead, -v[:,up]], 1)
+    xy -= np.nanmin(xy, (0, 1))-100
+    xy = _fill(xy.reshape(len(xy), -1), int(.2*rate)).reshape(xy.shape)
+    size = np.ceil(np.nanmax(xy, (0, 1))+100).astype(int)
+    box = np.concatenate([np.nanmin(xy, 1), np.nanmax(xy, 1)], 1)
+    return [Track(1, np.arange(len(t_s)), t_s, xy, np.isfinite(xy[...,0])*1., np.stack([_fill1d(c) for c in box.T], 1),
+                  np.zeros(len(t_s), bool), as_fps(rate), int(size[0]), int(size[1]), Path(path).name, unit='mm')]
+
+def write_trc(
+    path, # File to write, `.trc`
+    track:Track, # One person
+    mm_per_px:float=1., # Size of a px of the track, mm; a track in mm needs none
+):
+    "Write a track as TRC, x forwards in the picture, y up, z 0: for OpenSim, Sports2D and Pose2Sim"
+    seen = [n for n in LANDMARKS if np.isfinite(track.point(n)).any()]
+    k, n, rate = (1. if track.unit=='mm' else mm_per_px), len(track), f'{float(track.fps):g}'
+    low = np.nanmax(track.xy[...,1])
+    head = [f'PathFileType\t4\t(X/Y/Z)\t{Path(path).name}', 'DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames',
+            f'{rate}\t{rate}\t{n}\t{len(seen)}\tmm\t{rate}\t1\t{n}', 'Frame#\tTime\t'+'\t\t\t'.join(seen)+'\t\t\t',
+            '\t\t'+'\t'.join(f'{c}{i}' for i in range(1, len(seen)+1) for c in 'XYZ'), '']
+    cell = lambda x, y: f'{k*x:.3f}\t{k*(low-y):.3f}\t0.000' if np.isfinite(x) and np.isfinite(y) else '\t\t'
+    rows = [f'{i+1}\t{t:.6f}\t'+'\t'.join(cell(*track.xy[i,lm(n)]) for n in seen) for i,t in enumerate(track.t_s)]
+    write_text(path, '\n'.join(head+rows)+'\n')
+
+# %% ../nbs/00c_pose.ipynb #f24639ed
 def read_keypoints(
-    path, # `.npz` of ours, JSON file, or folder of OpenPose's JSON files
+    path, # `.npz` of ours, JSON file, TRC file, or folder of OpenPose's JSON files
     fps=None, # Frame rate, Hz, where the file does not say
     size=None, # (width, height), px, where the file does not say
-    repair:bool=True, # Repair, fill and smooth as `tidy` does (an `npz` is taken as it is)
+    repair:bool=True, # Repair, fill and smooth as `tidy` does (`npz` and TRC are taken as they are)
+    markers=None, # For TRC: marker map as a dict or a YAML file
 )->list: # Tracks
     "Read keypoints in any layout this page knows"
     path = Path(path)
     if not path.exists(): raise RpaError(f'read_keypoints: {path} must exist; check the path')
     if path.suffix=='.npz': return load_tracks(path)
+    if path.suffix.lower()=='.trc': return read_trc(path, markers)
     if path.is_dir(): return read_openpose(path, fps, size, repair)
     d = read_json(path)
     first = d[0] if isinstance(d, list) and d else d
@@ -823,4 +921,4 @@ def read_keypoints(
         k = first if 'keypoints' in first else next(iter(first.get('annotations') or [{}]))
         if len(k.get('keypoints') or [])==51: return read_coco17(path, fps, size, repair)
         if len(k.get('keypoints') or [])==78: return read_halpe26(path, fps, size, repair)
-    raise RpaError(f'read_keypoints: {path} must be OpenPose BODY_25, Halpe-26, COCO-17 or an npz of rpa; it is none of them')
+    raise RpaError(f'read_keypoints: {path} must be OpenPose BODY_25, Halpe-26, COCO-17, TRC or an npz of rpa; it is none of them')
