@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GRID_HZ', 'CUTOFF_HZ', 'DETECTORS', 'STRIKES', 'STRIKE_DEG', 'OWN_MS', 'CADENCE_SPM', 'FOREMOST_MS', 'facing',
-           'reach', 'stride_s', 'Contact', 'find_contacts', 'strike_of', 'foot_angle', 'Stance', 'find_stances', 'Gait',
-           'find_gait']
+           'reach', 'stride_s', 'Contact', 'find_contacts', 'smoothed', 'strike_of', 'foot_angle', 'Stance',
+           'find_stances', 'Gait', 'find_gait']
 
 # %% ../nbs/00d_contacts.ipynb #db375c54
 from dataclasses import dataclass, replace
@@ -110,6 +110,17 @@ class _Foot: # One foot over one unbroken stretch, in parts of height, x forward
 def _lowpass(v, fps, hz): # Butterworth, fourth order with zero lag, as biomechanics does
     hz = min(hz, .4*fps)
     return sosfiltfilt(butter(2, hz/(fps/2), output='sos'), v, axis=0)
+
+def smoothed(
+    track:Track, # Where the curve is from
+    v:np.ndarray, # (n,k), NaN where not seen
+    cutoff_hz:float=0., # Low-pass, Hz; 0: 6 for film, 20 for markers
+)->np.ndarray: # (n,k)
+    "Low-pass each unbroken stretch of a curve; short ones stay as they are"
+    out, hz = np.array(v, float), cutoff_hz or CUTOFF_HZ[track.unit]
+    for a,b in stretches(np.isfinite(out).all(1)):
+        if b-a>12: out[a:b] = _lowpass(out[a:b], float(track.fps), hz)
+    return out
 
 def _points(track, side): # heel, toe, hip as (n,2) in parts of height, x forwards and y up; what stands for the foot
     name, k = {'L':'left', 'R':'right'}[side], [facing(track), -1]/np.median(track.height_px)
