@@ -242,6 +242,7 @@ class GaitPrediction:
 
 
 def _softmax(x):
+    x = np.asarray(x, float)
     e = np.exp(x-x.max(-1, keepdims=True))
     return e/e.sum(-1, keepdims=True)
 
