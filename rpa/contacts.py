@@ -13,7 +13,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.signal import butter, find_peaks, sosfiltfilt
 from .core import RpaError
-from .pose import Track, midpoint, stretches
+from .pose import Track, lm, midpoint, stretches
 
 # %% ../nbs/00d_contacts.ipynb #646b9c9b
 def _ahead_x(track): # (cue, its value in each frame, px to the right), the surest cue first
@@ -188,7 +188,7 @@ def _below(v, share, start, way): # Where a curve that is above `share` at `star
 def _pace(foot, step): # Speed of heel and of toe over the ground, as shares of the runner's
     return [np.hypot(p[1][:,0]-step.ground, p[1][:,1])/step.speed for p in (foot.heel, foot.toe)]
 
-def _rest(foot, step, down=.5, up=.3):
+def _rest(foot, step, down=.55, up=.3):
     slower, end = np.minimum(*_pace(foot, step)), len(foot.t_s)-1 # the slower of the two: one of them on the ground is enough
     return _below(slower, down, max(step.front, 0), 1), _below(slower, up, min(step.rear, end), -1)
 
@@ -336,12 +336,17 @@ def _brief(track, step, cutoff_hz): # Two contacts alone: are the feet also rear
     other, even = _even_steps(np.array([t for t,_ in rear]), [s for _,s in rear])
     return even and abs(other/step-1)<.2
 
-def _why_none(track, stances, step, even, cutoff_hz): # Reason, '' when there is a cycle
-    feet = np.isfinite(track.point('left_ankle')[:,0])|np.isfinite(track.point('right_ankle')[:,0])
-    if track.unit=='mm': feet = np.isfinite(track.point('left_heel')[:,0])|np.isfinite(track.point('right_heel')[:,0])
+def _unfit(track): # Why a track cannot be judged at all
+    if not len(track): return 'nobody is seen'
+    feet = np.isfinite(track.xy[:,lm('left_ankle', 'right_ankle', 'left_heel', 'right_heel'),0]).any(1)
+    hips = np.isfinite(track.xy[:,lm('left_hip', 'right_hip'),0]).any(1)
+    if hips.mean()<.5: return f'the hips are seen in {100*hips.mean():.0f} % of the frames; film the whole person'
     long_s = float(track.t_s[-1]-track.t_s[0]) if len(track) else 0.
     if feet.mean()<.5: return f'the feet are seen in {100*feet.mean():.0f} % of the frames; film them too'
     if long_s<.8: return f'the person is seen for {long_s:.1f} s; at least .8 s and two steps are needed'
+    return ''
+
+def _why_none(track, stances, step, even, cutoff_hz): # Reason, '' when there is a cycle
     if not stances: return 'the feet do not pass each other as in walking or running (standing, or seen from the front or behind?)'
     ic = [s for s in stances if s.ic_s is not None]
     if len(ic)<2 or len(ic)==2 and not (even and _brief(track, step, cutoff_hz)): return f'only {len(ic)} contact{"s"*(len(ic)!=1)} found; two steps at least are needed'
@@ -388,10 +393,11 @@ def find_gait(
     cutoff_hz:float=0., # Low-pass, Hz; 0: 6 for film, 20 for markers
 )->Gait:
     "Does a track show running or walking, and when was each foot on the ground"
-    stances = _with_seen(track, find_stances(track, 'rest' if rule=='auto' else rule, cutoff_hz)) if len(track) else []
+    if why := _unfit(track): return Gait('none', why, [])
+    stances = _with_seen(track, find_stances(track, 'rest' if rule=='auto' else rule, cutoff_hz))
     ic = [s for s in stances if s.ic_s is not None]
     step, even = _steps_of(ic)
-    if why := _why_none(track, stances, step, even, cutoff_hz): return Gait('none', why, [], suspect=_slow_motion(track) if len(track) else '')
+    if why := _why_none(track, stances, step, even, cutoff_hz): return Gait('none', why, [], suspect=_slow_motion(track))
     duty = _duty(stances, step)
     cycle = 'running' if duty<.5 or (np.isnan(duty) and 60/step>140) else 'walking'
     if cycle=='walking' and rule=='auto':

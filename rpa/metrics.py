@@ -447,6 +447,8 @@ figure{margin:1em 0} figure img{max-width:100%;height:auto} figcaption{font-size
 {% if test_use %}<p>Test use: {{ test_use }}. The more bundles, the less honest the best of them.</p>{% endif %}
 {% if columns %}<h2>Verdicts</h2><div class="scroll"><table><tr>{% for c in columns %}<th>{{ c }}</th>{% endfor %}</tr>
 {% for row in rows %}<tr>{% for v in row %}<td class="{{ v.cls }}">{{ v.text }}</td>{% endfor %}</tr>{% endfor %}</table></div>{% endif %}
+{% for heading, cols, lines in tables %}<h2>{{ heading }}</h2><div class="scroll"><table><tr>{% for c in cols %}<th>{{ c }}</th>{% endfor %}</tr>
+{% for row in lines %}<tr>{% for v in row %}<td class="{{ v.cls }}">{{ v.text }}</td>{% endfor %}</tr>{% endfor %}</table></div>{% endfor %}
 {% for caption, alt, uri in strips %}<figure><img src="{{ uri }}" alt="{{ alt }}"><figcaption>{{ caption }}</figcaption></figure>{% endfor %}
 {% if about %}<h2>About this run</h2><div class="scroll"><table>{% for k, v in about.items() %}<tr><th>{{ k }}</th><td>{{ v }}</td></tr>{% endfor %}</table></div>{% endif %}
 </body></html>
@@ -476,12 +478,14 @@ def html_report(
     notes:list=(), # Sentences to put on top
     synthetic:str='', # What is synthetic, in a sentence; '' if nothing is
     test_use=None, # `TestUse`, when a test part was scored
+    tables:dict=None, # More tables: heading → DataFrame
 )->Path: # The file
     "Write one self-contained HTML page of scores, verdicts and pictures"
     from jinja2 import Environment, StrictUndefined
     page = Environment(autoescape=True, undefined=StrictUndefined).from_string(_PAGE)
     drawn = [(h, s, [(f'{h}: {alt}', data_uri(png(draw(s)))) for alt,draw in _PLOTS]) for h,s in (scores or {}).items()]
-    rows = [[_cell(v) for v in r] for r in verdicts.itertuples(index=False)] if verdicts is not None else []
+    cells = lambda df: [[_cell(v) for v in r] for r in df.itertuples(index=False)]
+    rows = cells(verdicts) if verdicts is not None else []
     write_text(path, page.render(title=title, scores=drawn, columns=list(verdicts) if rows else [], rows=rows, about=about or {}, notes=list(notes),
-        strips=[(c, a, data_uri(b)) for c,a,b in strips], synthetic=synthetic, test_use=str(test_use) if test_use else ''))
+        strips=[(c, a, data_uri(b)) for c,a,b in strips], tables=[(h, list(t), cells(t)) for h,t in (tables or {}).items()], synthetic=synthetic, test_use=str(test_use) if test_use else ''))
     return Path(path)

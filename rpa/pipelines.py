@@ -25,9 +25,10 @@ VERBS = {
     'augmented-split': ('split', 'augmented_split'),
     'train':           ('train', 'train'),
     'infer':           ('infer', 'infer'),
+    'gait':            ('coach', 'gait', 'video'),
     'run':             ('pipelines', 'run', 'notebook'),
     'demo':            ('pipelines', 'demo'),
-} # verb: (module, function, *arguments given without a flag)
+} # verb, of one word or two: (module, function, *arguments given without a flag)
 
 # %% ../nbs/22_pipelines.ipynb #a2a0c2b8
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def _flag(p): return '--' + p.name.replace('_', '-')
 def _add(parser, p, positional):
     note = '' if p.kind=='bool' or p.default in (..., None, '') else f' (default {p.default})'
     kw = dict(dest=p.name, help=(p.help + note).replace('%', '%%'))
-    if p.name in positional: return parser.add_argument(p.name, help=kw['help'])
+    if p.name in positional: return parser.add_argument(p.name, help=kw['help'], nargs='+' if p.kind=='list' else None)
     if p.default is not ...: kw['default'] = p.default
     else: kw['required'] = True
     if p.kind=='bool' and p.default is True:
@@ -153,10 +154,12 @@ def main(
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] in (['--version'], ['-V']): print(f'rpa {rpa.__version__}'); return 0
     if not argv or argv[0] in ('-h', '--help', 'help'): print(overview()); return 0 if argv else 2
-    verb = argv[0].replace('_', '-')
-    if verb not in VERBS: return _unknown(argv[0])
+    verb = next((v for v in (' '.join(argv[:2]), argv[0]) if v.replace('_', '-') in VERBS), '').replace('_', '-')
+    if not verb: return _unknown(argv[0])
     doc, params, positional = _read_verb(verb)
-    try: args = make_parser(f'rpa {verb}', doc, params, positional).parse_args(_dashes(argv[1:]))
+    parser = make_parser(f'rpa {verb}', doc, params, positional)
+    if more := [v for v in VERBS if v.startswith(f'{verb} ')]: parser.epilog = f"more: {', '.join(f'rpa {v}' for v in more)}"
+    try: args = parser.parse_intermixed_args(_dashes(argv[len(verb.split()):])) # films and flags in any order
     except SystemExit as e: return int(e.code or 0)
     return _call(verb, vars(args))
 

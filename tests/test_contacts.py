@@ -3,12 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from rpa.contacts import facing, find_contacts, reach, stride_s
+from rpa.contacts import DETECTORS, facing, find_contacts, find_gait, find_stances, reach, stride_s
 from rpa.core import RpaError
-from rpa.pose import lm, read_keypoints
-from rpa.pose import track_people
-from rpa.synth import render_tree
-from pose_data import footage, runner, tracked
+from rpa.pose import Track, lm, read_keypoints, read_trc, track_people
+from rpa.synth import Motion, RunnerSpec, render_tree
+from pose_data import ROOT, footage, runner, tracked
 
 def labels(name='gaitlab/male_side.contacts.csv'):
     with open(footage(name)) as f: return list(csv.DictReader(f))
@@ -104,3 +103,139 @@ def test_short_and_broken_tracks():
 
 def test_rhythm_of_noise():
     assert stride_s(np.full(50, np.nan), 30) is None and stride_s(np.zeros(3), 30) is None
+
+
+# Stance, strike, gait
+
+GAIT = ROOT/'../shared/data/gait'
+TRIALS = {'hamner/subject01_run200': 154.8, 'hamner/subject04_run300': 162.1, 'hamner/subject04_run400': 174.5}
+
+def marked(name): # track, [(side, ic_s, to_s, strike)] by force plate
+    p = GAIT/f'{name}_markers.trc'
+    if not p.exists(): pytest.skip(f'{name} is not here (marker recordings in ../shared/data/gait)')
+    with open(GAIT/f'{name}_events.csv') as f: rows = [(r['side'], float(r['ic_s']), float(r['to_s']), r['strike']) for r in csv.DictReader(f)]
+    return read_trc(p)[0], rows
+
+def apart(stances, true, moment): # ms, each true moment against the nearest found of its side
+    at = [(s.side, getattr(s, moment)) for s in stances if getattr(s, moment) is not None]
+    k = dict(ic_s=1, to_s=2)[moment]
+    return 1000*np.array([min((t-row[k] for side,t in at if side==row[0]), key=abs) for row in true])
+
+@pytest.mark.parametrize('name', TRIALS)
+def test_force_plates_in_running(name):
+    tr, true = marked(name)
+    gait = find_gait(tr)
+    assert gait.cycle=='running' and gait.suspect==''
+    assert np.abs(apart(gait.stances, true, 'ic_s')).mean()<=10.1
+    assert np.abs(apart(gait.stances, true, 'to_s')).mean()<=15
+    assert abs(gait.cadence_spm-TRIALS[name])<1.5
+    near = lambda row: min((s for s in gait.stances if s.side==row[0]), key=lambda s: abs(s.ic_s-row[1]))
+    assert [near(row).strike for row in true]==[row[3] for row in true]
+    inside = [s for s in gait.stances if true[0][1]-.1<s.ic_s<true[-1][1]+.1]
+    assert [s.side for s in inside]==[row[0] for row in true]
+    late = np.abs(apart(gait.stances, true, 'ic_s'))
+    sure = [near(row).ic_uncertainty_ms for row in true]
+    assert np.mean(late<2*np.array(sure))>=.8 # two standard deviations hold most of them
+
+@pytest.mark.parametrize('name', ['walking/addbio_walk', 'walking/opencap_walking2', 'walking/opencap_walking3'])
+def test_force_plates_in_walking(name):
+    tr, true = marked(name)
+    gait = find_gait(tr)
+    assert gait.cycle=='walking' and 100<gait.cadence_spm<112
+    assert np.abs(apart(gait.stances, true, 'ic_s')).max()<40
+
+def test_rest_wins_on_force_plates():
+    "The default is the rule that is nearest to the plates"
+    err = {}
+    for name in TRIALS:
+        tr, true = marked(name)
+        for rule in DETECTORS:
+            s = find_stances(tr, rule)
+            if any(getattr(x, m) is None for x in s for m in ('ic_s', 'to_s')) and rule=='velocity': continue
+            err.setdefault(rule, []).extend(np.abs(np.r_[apart(s, true, 'ic_s'), apart(s, true, 'to_s')]))
+    assert min(err, key=lambda r: np.mean(err[r]))=='rest'
+
+def test_treadmill_film_stances():
+    tr, = tracked('gaitlab/male_side.mp4')
+    gait, rows = find_gait(tr), labels()
+    found = [s for s in gait.stances if s.ic_s is not None]
+    off = [min((s.ic_s*30-int(r['ic_frame']) for s in found if s.side==r['side']), key=abs) for r in rows]
+    assert gait.cycle=='running' and abs(gait.cadence_spm-168.9)<1
+    assert len(found)==33 and max(map(abs, off))<=1.05
+    assert {s.strike for s in found}=={'rearfoot'}
+    contact = [s.contact_s for s in found if s.contact_s]
+    assert .18<np.median(contact)<.32
+
+def test_walking_film_stances():
+    tracks = tracked('sports2d/demo.mp4')
+    gaits = [find_gait(tr) for tr in tracks]
+    assert sorted(g.cycle for g in gaits)==['none']*(len(gaits)-1)+['walking'] # the man waves and flips
+    gait = next(g for g in gaits if g.cycle=='walking')
+    wanted = [int(r['ic_frame'])/30 for r in labels('sports2d/demo.contacts.csv')]
+    found = [s for s in gait.stances if s.ic_s is not None]
+    assert len(found)==8 and max(abs(s.ic_s-t) for s,t in zip(found, wanted))<=2.1/30
+
+@pytest.mark.parametrize('name', ['squats/pose_squats.mp4', 'pose2sim/cam01.mp4', 'pose2sim/cam02.mp4', 'pose2sim/cam03.mp4', 'pose2sim/cam04.mp4'])
+def test_no_cycle_and_why(name):
+    for tr in tracked(name):
+        gait = find_gait(tr)
+        assert (gait.cycle, gait.stances, gait.cadence_spm, gait.suspect)==('none', [], None, '') and gait.reason
+
+def exact(seed=1, strike='heel', fps=60, seconds=4., turn=1): # the renderer's own joints, seen from the side → track, true events
+    spec, t = RunnerSpec.draw(seed, strike), np.arange(int(seconds*fps))/fps
+    p, px = Motion(spec, 0, t).points, spec.height_px/spec.height_m
+    xy = np.full((len(t), 33, 2), np.nan)
+    for s,side in (('L', 'left'), ('R', 'right')):
+        for n in ('hip', 'knee', 'ankle', 'heel', 'foot_index', 'shoulder'):
+            z = (p[f'{s}_{n}']-spec.speed_m_s*t)*px
+            xy[:,lm(f'{side}_{n}')] = np.stack([300+turn*z.real, 300-z.imag], 1)
+    events = Motion(spec, 0, t).events(.3, seconds-.6)
+    off = lambda side, at: next((u for s,u,_ in Motion(spec, 0, t).events(0, seconds)['toe_offs'] if s==side and 0<u-at<.5), None)
+    return Track(1, np.arange(len(t)), t, xy, np.isfinite(xy[...,0])*1., np.tile([200, 20, 400, 300], (len(t), 1)), np.zeros(len(t), bool), fps, 640, 480, 'exact'), \
+        [(s, u, off(s, u), 'rearfoot' if deg>0 else 'forefoot') for s,u,deg in events['contacts']], spec
+
+@settings(max_examples=12, deadline=None)
+@given(fps=st.sampled_from([24, 30, 50, 60, 120, 240]), seed=st.integers(0, 50), strike=st.sampled_from(['heel', 'forefoot']), turn=st.sampled_from([1, -1]))
+def test_exact_joints(fps, seed, strike, turn):
+    tr, true, spec = exact(seed, strike, fps, turn=turn)
+    gait = find_gait(tr)
+    assert gait.cycle=='running' and abs(gait.cadence_spm-spec.cadence)<1.5 and facing(tr)==turn
+    assert np.abs(apart(gait.stances, true, 'ic_s')).max()<30 and np.abs(apart(gait.stances, true, 'to_s')).mean()<40
+    mine = [min((s for s in gait.stances if s.side==row[0] and s.ic_s), key=lambda s: abs(s.ic_s-row[1])).strike for row in true]
+    assert np.mean([a==b for a,b in zip(mine, [r[3] for r in true])])>=(.75 if fps>=50 else .5)
+
+def test_slow_motion_is_suspected():
+    tr, _, spec = exact(fps=120)
+    for k in (2, 4): # the file plays the 120 Hz at 60 and 30
+        slow = replace(tr, t_s=tr.t_s*k, fps=tr.fps/k)
+        gait = find_gait(slow)
+        assert '--true-fps' in gait.suspect, (k, gait.cycle, gait.cadence_spm)
+    assert find_gait(tr).suspect==''
+
+def test_what_makes_no_gait():
+    tr, _, _ = exact()
+    xy = tr.xy.copy()
+    xy[:,[lm(f'{s}_{n}') for s in ('left', 'right') for n in ('ankle', 'heel', 'foot_index')]] = np.nan
+    assert 'feet are seen in 0 %' in find_gait(replace(tr, xy=xy)).reason
+    assert 'is seen for 0.3 s' in find_gait(tr.slice(0, 20)).reason
+    narrow = tr.xy.copy()
+    narrow[...,0] = 300+.05*(narrow[...,0]-300) # from the front
+    assert find_gait(replace(tr, xy=narrow)).cycle=='none'
+    with pytest.raises(RpaError, match='rule must be one of'): find_stances(tr, 'nonsense')
+
+def test_ankles_alone_still_give_contacts():
+    tr, true, _ = exact()
+    xy = tr.xy.copy()
+    xy[:,[lm(f'{s}_{n}') for s in ('left', 'right') for n in ('heel', 'foot_index')]] = np.nan
+    turned = replace(tr, xy=xy)
+    xy[:,lm('nose')], xy[:,lm('left_ear')] = (310, 20), (300, 20) # who has no feet is turned by the face
+    gait = find_gait(turned)
+    assert gait.cycle=='running' and {s.source for s in gait.stances}=={'ankle'} and {s.strike for s in gait.stances}=={None}
+    assert np.abs(apart(gait.stances, true, 'ic_s')).mean()<40
+
+def test_gap_in_the_track():
+    tr, true, _ = exact()
+    xy = tr.xy.copy()
+    xy[100:130] = np.nan
+    found = [s for s in find_stances(replace(tr, xy=xy)) if s.ic_s is not None]
+    assert not any(100/60<s.ic_s<129/60 for s in found) and len(found)>=len(true)-4

@@ -1,0 +1,97 @@
+"Metrics, strike and findings; what cannot be measured is said"
+from dataclasses import replace
+import numpy as np
+import pandas as pd
+import pytest
+from rpa.contacts import find_gait
+from rpa.gait import BANDS, METRICS, event_errors, findings, leg_length, metrics, runner_strike, stride_table
+from rpa.pose import lm
+from test_contacts import exact, marked
+
+
+def test_metrics_of_exact_joints():
+    tr, true, spec = exact(3)
+    gait = find_gait(tr)
+    found = metrics(tr, gait, height_cm=100*spec.height_m)
+    assert list(found)==[*METRICS, 'vertical_oscillation_cm'] and all(m.value is not None for m in found.values())
+    assert found['cadence_spm'].value==pytest.approx(spec.cadence, abs=1)
+    assert found['stride_time_ms'].value==pytest.approx(1000*spec.stride_s, rel=.01)
+    assert found['contact_time_ms'].value==pytest.approx(1000*spec.contact_s, abs=45)
+    assert found['flight_time_ms'].value==pytest.approx(1000*(spec.stride_s/2-spec.contact_s), abs=45)
+    assert found['trunk_lean_deg'].value==pytest.approx(spec.lean_deg, abs=2)
+    assert found['vertical_oscillation_cm'].value==pytest.approx(200*spec.bounce_m, abs=2)
+    assert found['duty_factor'].value==pytest.approx(spec.contact_s/spec.stride_s, abs=.06)
+    assert found['symmetry'].value>.93
+    assert all(m.uncertainty>0 for m in found.values())
+
+
+def test_mirror_image_measures_the_same():
+    a, b = (metrics(tr, find_gait(tr)) for tr,_,_ in (exact(4), exact(4, turn=-1)))
+    for name in METRICS: assert a[name].value==pytest.approx(b[name].value, rel=1e-3, abs=1e-3), name
+
+
+def test_limp_shows_in_symmetry():
+    "One foot lands a tenth of a stride late: step times differ, and the finding says so"
+    tr, _, spec = exact(5, seconds=6)
+    late = round(.1*spec.stride_s*60)
+    xy = tr.xy.copy()
+    mine = [lm(f'left_{n}') for n in ('knee', 'ankle', 'heel', 'foot_index')]
+    hip = xy[:,lm('left_hip')]
+    xy[late:,mine] = (xy[:-late,mine]-hip[:-late,None])+hip[late:,None]
+    limp = replace(tr, xy=xy)
+    found = metrics(limp, find_gait(limp))
+    assert found['symmetry'].value<metrics(tr, find_gait(tr))['symmetry'].value-.05
+    level = {f.metric:f.level for f in findings(found, 'running')}
+    assert level['symmetry']!='inside'
+
+
+def test_what_is_not_seen_is_said():
+    tr, _, _ = exact(2)
+    xy = tr.xy.copy()
+    xy[:,[lm(f'{s}_{n}') for s in ('left', 'right') for n in ('knee', 'shoulder')]] = np.nan
+    part = replace(tr, xy=xy)
+    found = metrics(part, find_gait(part))
+    for name,needs in (('knee_flexion_deg', 'hip, knee and ankle'), ('shank_angle_deg', 'knee and ankle'), ('trunk_lean_deg', 'shoulders')):
+        assert found[name].value is None and needs in found[name].why
+    assert found['cadence_spm'].value and found['contact_time_ms'].value
+    assert {f.metric for f in findings(found, 'running')}<={m for m,v in found.items() if v.value is not None}
+    still = replace(tr, xy=np.repeat(tr.xy[:1], len(tr), 0))
+    assert metrics(still, find_gait(still))=={} and len(stride_table(still, find_gait(still)))==0
+
+
+def test_advice_only_outside_for_certain():
+    tr, _, _ = exact(1)
+    m = metrics(tr, find_gait(tr))['cadence_spm']
+    for value,level in ((m.uncertainty*1.1, 'outside'), (m.uncertainty*.9, 'borderline'), (-m.uncertainty*1.1, 'inside')):
+        f, = findings(dict(cadence_spm=replace(m, value=170-value)), 'running')
+        assert f.level==level and bool(f.advice)==(level=='outside')
+    assert all(b.source and (b.low is not None or b.high is not None) for b in BANDS)
+    assert findings(dict(cadence_spm=m), 'none')==[]
+
+
+@pytest.mark.parametrize('strike,name', [('heel', 'rearfoot'), ('forefoot', 'forefoot')])
+def test_strike_of_runners(strike, name):
+    for seed in range(4):
+        gait = find_gait(exact(seed, strike)[0])
+        s, film = runner_strike(gait, 'mm'), runner_strike(gait, 'px')
+        assert s.strike==name and sum(s.probabilities.values())==pytest.approx(1)
+        assert s.confidence>film.confidence # film is less sure of the same angle
+    empty = runner_strike(find_gait(exact(0)[0].slice(0, 5)))
+    assert empty.strike is None and empty.confidence is None
+
+
+def test_markers_are_in_cm():
+    tr, true = marked('hamner/subject04_run300')
+    found = metrics(tr, find_gait(tr))
+    assert 5<found['vertical_oscillation_cm'].value<12 # a runner's hips
+    assert 700<leg_length(tr, find_gait(tr))<1100 # mm
+    assert found['contact_time_ms'].value==pytest.approx(291, abs=15)
+    assert found['knee_flexion_deg'].why # no marker stands for the knee
+
+
+def test_event_errors_count_what_is_missed():
+    gait = find_gait(exact(1)[0])
+    true = [(s.side, s.ic_s-.01, s.to_s) for s in gait.stances if s.contact_s]+[('L', 99., 99.2)]
+    off = event_errors(gait.stances, true)
+    assert off.ic_ms[:-1].to_numpy()==pytest.approx(np.full(len(off)-1, 10)) and off.iloc[-1][['ic_ms', 'to_ms']].isna().all()
+    assert isinstance(off, pd.DataFrame) and event_errors([], []).empty
