@@ -18,10 +18,10 @@ import pandas as pd
 from .core import Failures, RpaError, as_fps, say, write_json
 from .video import VideoWriter, contact_sheet, draw_text, probe, read_frames
 from .pose import LANDMARKS, Track, draw_tracks, lm, read_keypoints
-from .contacts import Gait, facing, find_gait
+from .contacts import Gait, Strike, facing, find_gait, runner_strike
 from .processing import find_runs
 from .metrics import html_report, png
-from .gait import Strike, findings, metrics, runner_strike, stride_curves, stride_table
+from .gait import findings, metrics, stride_curves, stride_table
 from .sequences import GaitModel, confidence_level, overall_confidence, pose_confidence
 
 # %% ../nbs/13c_coach.ipynb #be6eba7f

@@ -24,7 +24,7 @@ from .core import (ClipName, Failures, LapName, RpaError, as_fps, parse_remap, p
                       say, sha256, write_json)
 from .storage import store
 from .video import VIEW_CRF, VIDEO_SUFFIXES, VideoWriter, contact_sheet, draw_box, draw_text, probe, read_clip, read_frames
-from .contacts import find_contacts
+from .contacts import find_contacts, find_gait, runner_strike
 from .processing import WORK, ProcessConfig, find_runs, plan_windows, process_video
 from .split import PARTS, audit_test_rows, load_split, read_clips
 from .clips import load_clip
@@ -203,7 +203,7 @@ def _blank(path, kind, model_dir, runner, status, reason, **more):
     "A result without a verdict"
     return dict(video=str(path), kind=kind, model_dir=str(model_dir), runner=runner, status=status, reason=reason, verdict=None,
         total_runners_detected=0, primary_track_id=None, selection_reason='no runner', num_clips=0, predicted_label=None,
-        confidence=None, mean_probabilities={}, per_clip=[], runners=[], rejected=[], contacts=[], annotated='',
+        confidence=None, mean_probabilities={}, per_clip=[], runners=[], rejected=[], contacts=[], witness=None, annotated='',
         synthetic=False) | more
 
 
@@ -326,6 +326,16 @@ def _contacts(tracks, kept):
     return [dict(track_id=int(t.id), side=c.side, t_s=round(float(c.t_s), 6)) for t in tracks if t.id in kept for c in find_contacts(t)]
 
 
+def _witness(tracks, result):
+    "Foot strike of the primary runner as measured at contact, beside the classifier's verdict; None where it was not measurable"
+    mine = {t for r in result['runners'] if r['track_id']==result['primary_track_id'] for t in r['tracks']}
+    seen = [(len(g.stances), t, s) for t in tracks if t.id in mine for g in [find_gait(t)] for s in [runner_strike(g, t.unit)] if s.strike]
+    if not seen: return None
+    n, track, s = max(seen, key=lambda x: x[0])
+    return dict(track_id=int(track.id), strike=s.strike, fsa_deg=round(s.fsa_deg, 2), uncertainty_deg=round(s.uncertainty_deg, 2),
+                confidence=_percent(s.confidence), contacts=sum(s.counts.values()))
+
+
 def raw_result(
     predictor:Predictor, # Bundle
     path, # Raw video
@@ -345,7 +355,8 @@ def raw_result(
     rows = _raw_rows(predictor, done, cfg)
     if not len(rows): raise RpaError(f'{path}: none of its {len(done.clips)} clips can be read back; remove {folder} and run again')
     contacts = _contacts(done.tracks, set(done.clips.track.astype(int)))
-    return film_result(predictor, path, 'raw', rows, _who_is_it(path), _slow_film(predictor.bundle, film), contacts=contacts, **facts), folder
+    result = film_result(predictor, path, 'raw', rows, _who_is_it(path), _slow_film(predictor.bundle, film), contacts=contacts, **facts)
+    return result | dict(witness=_witness(done.tracks, result)), folder
 
 
 def _slow_film(bundle, film):
@@ -546,12 +557,15 @@ _clip = _obj(dict(clip=_str, track_id=_int, start_s=_or_null('number'), end_s=_o
     contact_s=_or_null('number'), predicted_label=_str, confidence=_conf, verdict=_str, probabilities=_probs))
 _runner = _obj(dict(track_id=_int, tracks=_list(_int), num_clips=_int, predicted_label=_str, confidence=_conf, verdict=_str,
     mean_probabilities=_probs))
+_seen_strike = _obj(dict(track_id=_int, strike=dict(enum=['rearfoot', 'midfoot', 'forefoot']), fsa_deg=_num, uncertainty_deg=_num, confidence=_conf,
+    contacts=_int))
 _away = _obj(dict(track_id=_int, side=_str, start_s=_num, end_s=_num, reason=_str))
 _video = _obj(dict(video=_str, kind=dict(enum=['clip', 'raw', 'unknown']), model_dir=_str, runner=_str,
     status=dict(enum=['ok', 'uncertain', 'no_runner', 'failed']), reason=_str, verdict=_or_null('string'),
     total_runners_detected=_int, primary_track_id=_or_null('integer'), selection_reason=_str, num_clips=_int,
     predicted_label=_or_null('string'), confidence=_conf, mean_probabilities=_probs, per_clip=_list(_clip),
     runners=_list(_runner), rejected=_list(_away), contacts=_list(_obj(dict(track_id=_int, side=_str, t_s=_num))),
+    witness=dict(anyOf=[_seen_strike, dict(type='null')]),
     annotated=_str, synthetic=_bool))
 _person = _obj(dict(runner=_str, num_clips=_int, predicted_label=_str, confidence=_conf, verdict=_str, mean_probabilities=_probs))
 _scored = _obj(dict(file=_str, runner=_str, true=_str, predicted_label=_str, confidence=_conf, verdict=_str, probabilities=_probs))
@@ -662,8 +676,12 @@ def verdict_table(
     keys = dict(runner='runner', status='status', verdict='verdict', predicted_label='class', confidence='confidence %',
         num_clips='clips', total_runners_detected='runners seen', selection_reason='why this runner', reason='remark')
     rows = [dict(file=Path(r['video']).name)|{n:'' if r[k] is None else r[k] for k,n in keys.items()}|
-            dict(footage='synthetic' if r['synthetic'] else '') for r in results]
-    return pd.DataFrame(rows, columns=['file', *keys.values(), 'footage'])
+            {'measured at contact': _measured(r['witness']), 'footage': 'synthetic' if r['synthetic'] else ''} for r in results]
+    return pd.DataFrame(rows, columns=['file', *keys.values(), 'measured at contact', 'footage'])
+
+
+def _measured(w): # The second witness in a few words
+    return f"{w['strike']} {w['fsa_deg']:.0f}° ± {w['uncertainty_deg']:.0f}° ({w['confidence']:.0f} %)" if w else ''
 
 
 def _short_table(results):

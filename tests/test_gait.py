@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from rpa.contacts import find_gait
-from rpa.gait import BANDS, METRICS, event_errors, findings, leg_length, metrics, runner_strike, stride_table
+from rpa.contacts import find_gait, runner_strike
+from rpa.gait import BANDS, METRICS, event_errors, findings, leg_length, metrics, stride_table
 from rpa.pose import lm
 from test_contacts import exact, marked
 

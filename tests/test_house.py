@@ -108,7 +108,7 @@ def test_verbs_can_be_read(verb):
 
 def test_index_lists_every_command_and_target():
     page = '\n'.join(c['source'] for c in cells(ROOT/'nbs'/'index.ipynb'))
-    assert re.findall(r'^\| `rpa ([\w-]+)` \|', page, re.M)==list(VERBS)
+    assert re.findall(r'^\| `rpa ([\w -]+)` \|', page, re.M)==list(VERBS)
     targets = re.findall(r'^([a-z-]+):.*## ', (ROOT/'Makefile').read_text(), re.M)
     assert set(re.search(r'the targets: `([^`]+)`', page)[1].split())==set(targets) - {'help'}
     assert re.findall(r'^\| \[\w+\]\((\w+)\.ipynb\) \|', page, re.M)==[p.stem for p in PAGES]
