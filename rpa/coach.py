@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 from .core import Failures, RpaError, as_fps, say, write_json
-from .video import VideoWriter, contact_sheet, draw_text, probe, read_frames
+from .video import VideoWriter, ahead, contact_sheet, draw_text, probe, read_frames
 from .pose import LANDMARKS, Track, draw_tracks, lm, read_keypoints
 from .contacts import Gait, Strike, facing, find_gait, runner_strike
 from .processing import find_runs
@@ -325,17 +325,19 @@ def draw_film(
     info = probe(path)
     h = min(FILM_PX, info.height)
     film, step = _Film(r, h/info.height), max(1, math.ceil(info.fps/FILM_HZ))
-    last = max(film.wanted, default=-1)
     small = lambda f: f if f.shape[0]==h else cv2.resize(f, (round(f.shape[1]*h/f.shape[0]), h), interpolation=cv2.INTER_AREA)
-    source = ((t, small(f)) for t,f in frames) if len(frames) else read_frames(path, height=h if h<info.height else None)
-    def take(out=None):
-        for i,(_,f) in enumerate(source):
+    height = h if h<info.height else None
+    if not dst: # only the stretch in which contacts are to be seen is read
+        first, last = min(film.wanted, default=0), max(film.wanted, default=-1)
+        if last<0: return None
+        near = frames[first:last+1] if len(frames) else read_frames(path, height=height, start_s=float(first/info.fps), end_s=float((last+1)/info.fps))
+        for i,(_,f) in enumerate(near, first): film.contact(i, small(f))
+        return film.strip()
+    with VideoWriter(dst, info.fps/step, crf=26, quick=True) as out:
+        for i,(_,f) in enumerate(frames if len(frames) else ahead(read_frames(path, height=height))):
+            f = small(f)
             film.contact(i, f)
-            if out and i%step==0: out.write(film.draw(i, np.ascontiguousarray(f)))
-            if not out and i>=last: return
-    if not dst: take()
-    else:
-        with VideoWriter(dst, info.fps/step, crf=26) as out: take(out)
+            if i%step==0: out.write(film.draw(i, np.ascontiguousarray(f)))
     return film.strip()
 
 # %% ../nbs/13c_coach.ipynb #36df31d4
