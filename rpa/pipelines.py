@@ -26,6 +26,9 @@ VERBS = {
     'train':           ('train', 'train'),
     'infer':           ('infer', 'infer'),
     'gait':            ('coach', 'gait', 'video'),
+    'gait prepare':    ('annotations', 'prepare', 'source'),
+    'gait train':      ('gait_train', 'train', 'data'),
+    'gait test':       ('gait_train', 'test', 'data'),
     'run':             ('pipelines', 'run', 'notebook'),
     'demo':            ('pipelines', 'demo'),
 } # verb, of one word or two: (module, function, *arguments given without a flag)
