@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHOULDERS', 'UNSURE', 'SIDE_COLOUR', 'SIDE_NAME', 'FILM_PX', 'FILM_HZ', 'STRIPS', 'choose_track', 'at_rate',
            'unmirrored', 'view_deg', 'GaitResult', 'GaitAnalyzer', 'source_kind', 'plot_timeline', 'plot_strides',
-           'draw_film', 'write_gait_report', 'save_result', 'Coached', 'gait']
+           'draw_film', 'write_gait_report', 'save_result', 'save_trc', 'Coached', 'gait']
 
 # %% ../nbs/13c_coach.ipynb #efe7eada
 import math
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from .core import Failures, RpaError, as_fps, say, write_json
 from .video import VideoWriter, ahead, contact_sheet, draw_text, probe, read_frames
-from .pose import LANDMARKS, Track, draw_tracks, lm, read_keypoints
+from .pose import LANDMARKS, Track, draw_tracks, lm, read_keypoints, write_trc
 from .contacts import Gait, Strike, facing, find_gait, runner_strike
 from .processing import find_runs
 from .metrics import html_report, png
@@ -379,7 +379,18 @@ def save_result(
     wrote = [Path(f'{stem}.json')]+([write_gait_report(f'{stem}.html', r, strip)] if report else [])
     return wrote+([Path(f'{stem}.mp4')] if film and video else [])
 
-# %% ../nbs/13c_coach.ipynb #f560df5f
+# %% ../nbs/13c_coach.ipynb #2b9093fc
+def save_trc(
+    r:GaitResult, # Result
+    path, # File to write, .trc
+    height_cm:float=0., # Body height, cm; markers need none
+)->Path: # The file
+    "Write the judged person as TRC, in mm"
+    if Path(r.source).name==Path(path).name: path = Path(path).with_name(f'{Path(path).stem}_sagittal.trc') # never over what was read
+    write_trc(path, r.track, 1. if r.track.unit=='mm' else 10*height_cm/float(np.median(r.track.height_px)))
+    return Path(path)
+
+# %% ../nbs/13c_coach.ipynb #802c6585
 @dataclass
 class Coached:
     "Result of `rpa gait`"
@@ -410,12 +421,14 @@ def gait(
     person:int=0, # Number of the track to judge; 0: choose
     fps:float=0., # Rate of a keypoint file that does not say it, Hz
     size:str='', # Size of its pictures, such as 1920x1080
+    trc:bool=False, # Write the keypoints as TRC too, for OpenSim; film needs --height-cm
     no_video:bool=False, # Without the drawn film
     no_report:bool=False, # Without the page
     no_progress:bool=False, # Without progress bars
 )->Coached:
     "Contacts, cadence, foot strike and form of a runner, from film, keypoints or markers"
     paths = [video] if isinstance(video, (str, Path)) else list(video)
+    if trc and not height_cm and any(Path(p).suffix.lower()!='.trc' for p in paths): raise RpaError('gait: --trc needs the size of a px; pass --height-cm')
     if keypoints and len(paths)>1: raise RpaError('gait: --keypoints belong to one film; pass one film at a time')
     stems, failures, results = _stems(paths, output), Failures(), []
     wh = _size(size)
@@ -424,7 +437,7 @@ def gait(
         try:
             stem.parent.mkdir(parents=True, exist_ok=True)
             r, frames = analyzer._read(path, keypoints or None, person, markers or None, fps, wh, stem.parent/'people', not no_progress)
-            wrote = save_result(r, str(stem), path, frames, not no_video, not no_report)
+            wrote = save_result(r, str(stem), path, frames, not no_video, not no_report)+([save_trc(r, f'{stem}.trc', height_cm)] if trc else [])
             say(f"{r}\n  wrote {', '.join(map(str, wrote))}")
             results.append(r)
         except (RpaError, OSError) as e:

@@ -188,6 +188,8 @@ def kfold(
     return folds
 
 # %% ../nbs/13d_gait_train.ipynb #0f80565a
+_FACE, _HANDS, _LEGS = list(range(11)), list(range(17, 23)), lm('left_knee', 'right_knee', 'left_ankle', 'right_ankle')
+_LACKING = (_FACE, _HANDS, [*_FACE, *_HANDS], list(range(13, 23)), list(range(23)), _LEGS, [*_FACE, *_HANDS, *_LEGS])
 _SWAP = [lm(n.replace('left', '§').replace('right', 'left').replace('§', 'right')) for n in LANDMARKS]
 
 
@@ -226,11 +228,12 @@ def augmented(
     x, mask, phase = _resampled(seq, rng.uniform(0, max(0., len(seq)-1-(length-1)*rate)), length, rate)
     if rng.uniform()<.5: x = swap_sides(x)
     xy, seen = x[...,:2], x[...,3:]>0
-    narrow, tilt, size = np.cos(np.radians(rng.uniform(0, 35))), rng.normal(0, .03), rng.uniform(.94, 1.06)
+    narrow, tilt, size = np.cos(np.radians(rng.uniform(0, 35))), rng.normal(0, .03), np.exp(rng.uniform(-.2, .2))
     xy = np.stack([narrow*xy[...,0]+tilt*xy[...,1], xy[...,1]-tilt*xy[...,0]], -1)*size
     xy = xy+rng.normal(0, rng.uniform(0, .01), xy.shape)+rng.normal(0, .006, (1, 33, 2))
     x = np.concatenate([xy, x[...,2:3], x[...,3:]*rng.uniform(.7, 1)], -1)
     if rng.uniform()<.3: seen[_stretch(length, length//2, rng),rng.integers(0, 33, int(rng.integers(1, 5)))] = False
+    if rng.uniform()<.3: seen[:,_LACKING[rng.integers(len(_LACKING))]] = False
     if rng.uniform()<.3: mask[_stretch(length, length//4, rng)] = False
     x = np.where(seen&mask[:,None,None], x, 0)
     return x.reshape(length, FEATURES).astype(np.float32), mask, np.where(mask, phase, -1)

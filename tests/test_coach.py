@@ -87,6 +87,27 @@ def test_trc_there_and_back(tmp_path):
     assert [c['side'] for c in a.contacts]==[c['side'] for c in b.contacts]
 
 
+def test_trc_beside_the_result(tmp_path, capsys):
+    tr, _, spec = exact()
+    save_tracks(tmp_path/'run.npz', [tr])
+    assert main(['gait', str(tmp_path/'run.npz'), '--trc', '--output', str(tmp_path/'o')])==1 and '--height-cm' in capsys.readouterr().err
+    assert main(['gait', str(tmp_path/'run.npz'), '--trc', '--height-cm', '170', '--output', str(tmp_path/'o')])==0
+    back = GaitAnalyzer().analyze_video(tmp_path/'o'/'run.trc')
+    assert back.cycle=='running' and back.metrics['vertical_oscillation_cm'].value==pytest.approx(200*spec.bounce_m*170/(100*spec.height_m), abs=2)
+
+
+@pytest.mark.parametrize('move', [lambda t: 60*t, lambda t: 40*np.sin(1.5*t), lambda t: -150*t])
+def test_a_moving_camera_changes_little(move):
+    tr, _, _ = exact(seconds=5)
+    still = GaitAnalyzer().analyze_track(tr)
+    xy = tr.xy.copy()
+    xy[...,0] += move(tr.t_s)[:,None]
+    panned = GaitAnalyzer().analyze_track(replace(tr, xy=xy))
+    assert panned.cadence_spm==pytest.approx(still.cadence_spm, abs=.7)
+    pairs = [(a['ic_s'], b['ic_s']) for a,b in zip(still.contacts, panned.contacts)]
+    assert len(still.contacts)==len(panned.contacts) and np.abs(np.diff(pairs)).max()<.008
+
+
 def test_true_fps_puts_the_clock_right():
     tr, _, spec = exact(fps=120)
     slow = replace(tr, t_s=tr.t_s*4, fps=tr.fps/4)
