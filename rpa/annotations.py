@@ -1182,7 +1182,8 @@ def _about_set(recordings, labels):
     judged = {k:[v for r in recordings if (v := r.form if k=='form' else r.issues[k]) is not None]
               for k in ('form', *ISSUES)}
     if not classes and not any(judged.values()):
-        yield 'classes', 'error', 'no recording has a label; there is nothing to learn'
+        yield 'classes', 'error', ('no recording has a phase, form or issue; there is nothing to learn (a contact needs its '
+                                   'toe-off to give phases)')
     if len(classes)==1:
         yield 'classes', 'error', f'every labelled frame is {classes[0]}; there is nothing to tell apart'
     elif classes and (miss := [p for p in PHASES if p not in classes]):
