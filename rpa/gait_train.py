@@ -38,7 +38,7 @@ from .metrics import (Scores, count_test_use, data_fingerprint, fit_temperature,
 from .train import (KEPT_SCORES, KeepBooks, LrSchedule, RunState, _threads, class_weights, latest_checkpoint, locked,
                        open_run, optimizer_tensors, plot_curves, prune_checkpoints,
                        restore_optimizer, should_stop)
-from .annotations import frame_phases, load_recordings
+from .annotations import frame_phases, load_recordings, quality
 from .sequences import (FEATURES, FEATURES_VERSION, ISSUES, MIN_FRAMES, ONNX, PHASES, GaitModel,
                            check_gait_bundle, cut_windows, features, seal_bundle, windows)
 
@@ -959,7 +959,7 @@ def train(
     _check_settings(**settings, folds=folds, save_steps=save_steps)
     where = pick_device(device)
     resolved = dict(device=where.type, precision=pick_precision(precision, where), threads=n_workers(threads))
-    parts = split_runners(read_sequences(data, fps), val_ratio, test_ratio, seed)
+    parts = split_runners(read_sequences(_sound(data), fps), val_ratio, test_ratio, seed)
     out = Path(output_dir)
     with locked(out):
         if restart:
@@ -969,6 +969,14 @@ def train(
         done = _run_parts(out, parts, settings, resolved, save_steps, no_progress, not no_export)
     done.folds = found
     return _tell(done, data)
+
+
+def _sound(data):
+    "Recordings of a data folder, unless its quality report has errors"
+    if isinstance(data, list): return data
+    recordings = load_recordings(data)
+    if (found := quality(recordings)).failed: raise RpaError(f'gait train: {data} has errors, and training on them would teach them; mend them and prepare again\n{found}')
+    return recordings
 
 
 def _tell(done, data):

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from rpa.annotations import save_recordings, synthetic_recording
+from rpa.annotations import save_recordings, synthetic_recording, synthetic_recordings
 from rpa.core import RpaError, read_json, stable_seed
 from rpa.gait_train import (GaitNet, GaitState, TorchGait, WindowLoader, _unseen, augmented, calibrate_gait, confidence_bins,
                             evaluate, export_onnx, fit_platt, form_scores, fresh_net, gait_losses, issue_scores, kfold, load_net,
@@ -383,3 +383,11 @@ def test_shuffled_labels_are_chance(tmp_path):
     own, part = _unseen(model.about, read_sequences(rows), 'here')
     s = evaluate(model, own, part)
     assert s.phase.accuracy<s.phase.majority+.15 and s.confidence['mean']<.6, s
+
+
+def test_data_with_errors_are_not_learned_from(tmp_path):
+    recordings = synthetic_recordings(2, seconds=3., seed=1)
+    for r in recordings: r.runner = 'same' # one person alone
+    save_recordings(tmp_path/'data', recordings)
+    with pytest.raises(RpaError, match='(?s)has errors.*1 runner in all'): train(str(tmp_path/'data'), str(tmp_path/'out'), epochs=1, no_progress=True)
+    assert not (tmp_path/'out').exists()
