@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHOULDERS', 'UNSURE', 'SIDE_COLOUR', 'SIDE_NAME', 'FILM_PX', 'FILM_HZ', 'STRIPS', 'choose_track', 'at_rate',
-           'unmirrored', 'view_deg', 'GaitResult', 'GaitAnalyzer', 'source_kind', 'plot_timeline', 'plot_strides',
-           'draw_film', 'write_gait_report', 'save_result', 'save_trc', 'Coached', 'gait']
+           'one_way', 'unmirrored', 'view_deg', 'GaitResult', 'GaitAnalyzer', 'source_kind', 'plot_timeline',
+           'plot_strides', 'draw_film', 'write_gait_report', 'save_result', 'save_trc', 'Coached', 'gait']
 
 # %% ../nbs/13c_coach.ipynb #efe7eada
 import math
@@ -15,9 +15,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+from scipy.ndimage import median_filter
 from .core import Failures, RpaError, as_fps, say, write_json
-from .video import VideoWriter, ahead, contact_sheet, draw_text, probe, read_frames
-from .pose import LANDMARKS, Track, draw_tracks, lm, read_keypoints, write_trc
+from .video import VIDEO_SUFFIXES, VideoWriter, ahead, contact_sheet, draw_text, probe, read_frames
+from .pose import LANDMARKS, Track, draw_tracks, lm, read_keypoints, read_marker_map, stretches, write_trc
 from .contacts import Gait, Strike, facing, find_gait, runner_strike
 from .processing import find_runs
 from .metrics import html_report, png
@@ -31,18 +32,16 @@ def choose_track(
 )->tuple: # `Track`, its `Gait`, sentences about the choice
     "The track to judge"
     if not tracks: raise RpaError('gait: somebody must be seen for .2 s at least; nobody was found in the film')
-    if person:
-        found = [t for t in tracks if t.id==person]
-        if not found: raise RpaError(f"gait: --person must be one of {', '.join(str(t.id) for t in tracks)}; got {person}")
-        return found[0], find_gait(found[0]), []
-    gaits = {t.id: find_gait(t) for t in tracks}
-    weight = lambda t: (gaits[t.id].cycle!='none', (t.t_s[-1]-t.t_s[0])*float(np.median(t.height_px)))
-    best = max(tracks, key=weight)
-    others = [t for t in tracks if t.person!=best.person and gaits[t.id].cycle!='none']
-    again = [t for t in tracks if t.person==best.person and t is not best]
+    ids = sorted({t.id for t in tracks})
+    if person and person not in ids: raise RpaError(f"gait: --person must be one of {', '.join(map(str, ids))}; got {person}")
+    judged = [(t, find_gait(t)) for t in tracks if not person or t.id==person]
+    weight = lambda tg: (tg[1].cycle!='none', (tg[0].t_s[-1]-tg[0].t_s[0])*float(np.median(tg[0].height_px)))
+    best, gait = max(judged, key=weight)
+    others = {t.person for t,g in judged if t.person!=best.person and g.cycle!='none'}
+    again = [t for t,_ in judged if t.person==best.person and t is not best]
     notes = [f'{len(others)+1} people walk or run here; track {best.id} is judged (--person chooses another)'] if others else []
-    if again: notes.append(f'the person is seen in {len(again)+1} stretches; the longest, {best.t_s[0]:.1f} to {best.t_s[-1]:.1f} s, is judged')
-    return best, gaits[best.id], notes
+    if again: notes.append(f'the person is seen in {len(again)+1} stretches; the one from {best.t_s[0]:.1f} to {best.t_s[-1]:.1f} s is judged')
+    return best, gait, notes
 
 # %% ../nbs/13c_coach.ipynb #809e5a79
 SHOULDERS = .2 # Width between a pose network's shoulders from the front, parts of height
@@ -54,6 +53,19 @@ def at_rate(
     "Put a slow-motion track on the clock of the runner"
     fps = as_fps(fps)
     return replace(track, t_s=track.t_s[0]+(track.t_s-track.t_s[0])*float(track.fps/fps), fps=fps) if len(track) else replace(track, fps=fps)
+
+def one_way(
+    track:Track, # One person
+    least_s:float=.5, # Shortest stretch that counts, s
+)->list: # The stretches in which he faces one way; the track itself where he never turns
+    "Cut a track where the person turns round, or where a cut in the footage turns him"
+    ahead = [track.point(f'{s}_foot_index')[:,0]-track.point(f'{s}_heel')[:,0] for s in ('left', 'right')]
+    width, n = 2*round(float(track.fps)/2)+1, max(2, round(least_s*float(track.fps)))
+    with np.errstate(invalid='ignore'): v = np.where(np.isnan(ahead[0]), ahead[1], np.where(np.isnan(ahead[1]), ahead[0], ahead[0]+ahead[1]))
+    right = median_filter(np.nan_to_num(v), size=min(width, max(1, len(v))), mode='nearest')
+    parts = [(a, b) for sign in (1, -1) for a,b in stretches(sign*right>0) if b-a>=n]
+    kept = sorted(parts)
+    return [track.slice(a, b) for a,b in kept] if len({np.sign(right[(a+b)//2]) for a,b in kept})>1 else [track]
 
 def unmirrored(
     track:Track, # From a mirrored film
@@ -137,12 +149,12 @@ def _text(v): return '' if v is None else f'{v:.0f}' if abs(v)>=100 else f'{v:.1
 def _summary(r): # What the command prints
     if r.cycle=='none': return [f'{r.source}: no running or walking cycle found: {r.gait.reason}', *([f'  {r.gait.suspect}'] if r.gait.suspect else [])]
     s, m = r.strike, r.metrics
-    number = lambda name: f'{_text(m[name].value)} ± {_text(m[name].uncertainty)}' if m[name].value is not None else 'not measurable'
+    number = lambda name: f'{_text(m[name].value)} ± {_text(m[name].uncertainty)} {m[name].unit}' if m[name].value is not None else 'not measurable'
     strike = f'{s.strike} ({s.fsa_deg:.0f}° ± {s.uncertainty_deg:.0f}°, {s.confidence:.0%})' if s.strike else 'not measurable'
-    lines = [f"{r.source}: {r.cycle}, {number('cadence_spm')} steps/min, contact {number('contact_time_ms')} ms, strike {strike}",
+    lines = [f"{r.source}: {r.cycle}, {number('cadence_spm')}, contact {number('contact_time_ms')}, strike {strike}", *([f'  {r.gait.suspect}'] if r.gait.suspect else []),
              f"  confidence {r.confidence['level']} ({r.confidence['overall']:.0%}): {r.confidence['words']}"]
     lines += [f'  {f.metric} {_text(f.value)} ± {_text(f.uncertainty)} {f.unit} is {f.level} of its band. {f.advice}'.rstrip() for f in r.findings if f.level=='outside']
-    return lines+[f'  note: {n}' for n in r.notes+([r.gait.suspect] if r.gait.suspect else [])]
+    return lines+[f'  note: {n}' for n in r.notes]
 
 # %% ../nbs/13c_coach.ipynb #ab850e14
 class GaitAnalyzer:
@@ -169,12 +181,12 @@ class GaitAnalyzer:
         file_fps = tracks[0].fps if tracks else Fraction(1)
         if self.true_fps: tracks = [at_rate(t, self.true_fps) for t in tracks]
         if self.mirrored: tracks = [unmirrored(t) for t in tracks]
-        track, gait, notes = choose_track(tracks, person)
+        track, gait, notes = choose_track([part for t in tracks for part in (one_way(t) if len(t) else [t])], person)
         measured = metrics(track, gait, self.height_cm)
         model = self.model.predict(track) if self.model and gait.cycle!='none' else None
         sure, view = _confidence(track, model), view_deg(track)
         found = findings(measured, gait.cycle)
-        if sure['overall']<UNSURE: found = [replace(f, advice='') for f in found]
+        if sure['overall']<UNSURE or gait.suspect: found = [replace(f, advice='') for f in found]
         return GaitResult(track.source, kind, track, gait, stride_table(track, gait), measured, runner_strike(gait, track.unit), found, sure, view, file_fps,
                           notes+_view_notes(view, gait)+_few(measured), model)
 
@@ -193,7 +205,9 @@ class GaitAnalyzer:
 
     def _read(self, path, keypoints, person, markers, fps, size, cache, show): # result, frames of the film where they are in memory
         kind = source_kind(path)
+        if markers and kind!='markers': raise RpaError(f'gait: --markers belong to a TRC file; {Path(path).name} is none')
         if kind=='video':
+            if fps or size: raise RpaError(f'gait: --fps and --size are for keypoint files; {Path(path).name} says both itself (--true-fps sets a wrong clock right)')
             runs = find_runs(path, keypoints=keypoints, cache=cache, show=show)
             return self.analyze_track([replace(t, source=Path(path).name) for t in runs.tracks], 'video', person), runs.frames
         if keypoints: raise RpaError(f'gait: --keypoints goes with a film; {Path(path).name} holds keypoints itself')
@@ -207,7 +221,9 @@ def source_kind(
     path = Path(path)
     if not path.exists(): raise RpaError(f'gait: {path} must exist; check the path')
     if path.suffix.lower()=='.trc': return 'markers'
-    return 'keypoints' if path.is_dir() or path.suffix.lower() in ('.json', '.npz') else 'video'
+    if path.is_dir() or path.suffix.lower() in ('.json', '.npz'): return 'keypoints'
+    if path.suffix.lower() not in VIDEO_SUFFIXES: raise RpaError(f"gait: {path} must be a film ({', '.join(sorted(VIDEO_SUFFIXES))}), keypoints (.json, .npz, a folder) or markers (.trc)")
+    return 'video'
 
 def _confidence(track, model):
     pose = pose_confidence(track) if track.unit=='px' else float(np.isfinite(track.point('left_heel')[:,0]).mean())
@@ -221,7 +237,7 @@ def _view_notes(view, gait):
 
 def _few(measured):
     m = measured.get('contact_time_ms')
-    return [f'only {m.n} whole contacts: read the spread with care'] if m and m.n<6 else []
+    return [f'only {m.n} whole contacts: read the spread with care'] if m and 0<m.n<6 else []
 
 # %% ../nbs/13c_coach.ipynb #f3347fa2
 SIDE_COLOUR = dict(L='#e69f00', R='#0072b2')
@@ -352,16 +368,15 @@ def write_gait_report(
     if r.cycle!='none':
         for caption,alt,plot in (('When each foot was on the ground.', 'timeline', plot_timeline), ('Every stride from its contact (thin) and their mean (thick).', 'strides', plot_strides)):
             fig = plot(r)
-            pictures.append((caption, alt, png(fig)))
+            if any(ax.has_data() for ax in fig.axes): pictures.append((caption, alt, png(fig)))
             plt.close(fig)
     if strip: pictures.append((f'The frame nearest each contact, with time and foot-strike angle (the first {STRIPS}).', 'contacts', strip))
     head = _summary(r)
-    unmeasured = [f'Not measurable: {m.name}: {m.why}.' for m in r.metrics.values() if m.value is None]
     about = {'source': r.source, 'what it is': r.kind, 'rate of the file': f'{float(r.file_fps):g} Hz', 'rate used': f'{float(r.track.fps):g} Hz', 'track': r.track.id,
              'camera off the side view': '' if r.view_deg is None else f'about {r.view_deg:.0f}°', 'confidence of the pose': f"{r.confidence['pose']:.2f}",
              'confidence of the model': '' if r.confidence['model'] is None else f"{r.confidence['model']:.2f}", 'thresholds of the strike': 'rearfoot above 8°, forefoot below −1.6° (Altman & Davis 2012)'}
     tables = {'Metrics': r.table(), 'Findings': r.finding_table()} if r.cycle!='none' else {}
-    return html_report(path, f'Gait: {r.source}', about=about, notes=[*[h.strip() for h in head], *unmeasured], strips=pictures, tables=tables)
+    return html_report(path, f'Gait: {r.source}', about=about, notes=[h.strip() for h in head], strips=pictures, tables=tables)
 
 # %% ../nbs/13c_coach.ipynb #7f41cd40
 def save_result(
@@ -374,6 +389,7 @@ def save_result(
 )->list: # Files written
     "Write a result as JSON, page and film"
     film = r.kind=='video' and path is not None
+    if film and Path(f'{stem}.mp4').resolve()==Path(path).resolve(): raise RpaError(f'save_result: {stem}.mp4 is the film itself; choose another stem')
     strip = draw_film(r, path, f'{stem}.mp4' if video else '', frames) if film and (video or report) else None
     write_json(f'{stem}.json', r.to_dict())
     wrote = [Path(f'{stem}.json')]+([write_gait_report(f'{stem}.html', r, strip)] if report else [])
@@ -402,6 +418,7 @@ class Coached:
 
 def _stems(paths, output): # Path without ending for each source
     out = Path(output or 'gait')
+    if out.suffix and out.suffix.lower()!='.json' and not out.is_dir(): raise RpaError(f'gait: --output must be a .json file or a folder; got {out}')
     if out.suffix.lower()=='.json':
         if len(paths)>1: raise RpaError(f'gait: --output {out} is one file and there are {len(paths)} sources; pass a folder')
         return [out.with_suffix('')]
@@ -430,7 +447,8 @@ def gait(
     paths = [video] if isinstance(video, (str, Path)) else list(video)
     if trc and not height_cm and any(Path(p).suffix.lower()!='.trc' for p in paths): raise RpaError('gait: --trc needs the size of a px; pass --height-cm')
     if keypoints and len(paths)>1: raise RpaError('gait: --keypoints belong to one film; pass one film at a time')
-    stems, failures, results = _stems(paths, output), Failures(), []
+    stems, failures, results = _spare(_stems(paths, output), [*paths, keypoints, markers], output), Failures(), []
+    if markers: read_marker_map(markers)
     wh = _size(size)
     analyzer = GaitAnalyzer(model or None, use_gpu, true_fps, height_cm, mirrored)
     for path,stem in zip(paths, stems):
@@ -445,6 +463,14 @@ def gait(
             say(f'{path}: {e}')
     if failures: failures.save(stems[0].parent)
     return Coached(results, failures)
+
+def _spare(stems, sources, output): # Never over what is read: another name, or no where the name was given
+    taken, out = {Path(p).resolve() for p in sources if p}, []
+    for s in stems:
+        hit = [f'{s}.{e}' for e in ('json', 'html', 'mp4', 'trc') if Path(f'{s}.{e}').resolve() in taken]
+        if hit and output.lower().endswith('.json'): raise RpaError(f'gait: --output {output} would write over {hit[0]}; choose another name')
+        out.append(s.with_name(f'{s.name}_gait') if hit else s)
+    return out
 
 def _size(text): # '1920x1080' → (1920, 1080)
     if not text: return None

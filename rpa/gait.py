@@ -8,7 +8,7 @@ __all__ = ['STRIDE_COLUMNS', 'METRICS', 'BANDS', 'leg_length', 'stride_curves', 
 
 # %% ../nbs/13_gait.ipynb #f55e6be6
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from .pose import Track, midpoint
@@ -99,11 +99,11 @@ METRICS = { # name: (column, unit, own error of the method on film, with markers
     'flight_time_ms': ('flight_ms', 'ms', 15., 12., 'toe-off and the next contact'),
     'duty_factor': ('', '', .025, .02, 'contact and toe-off'),
     'foot_strike_angle_deg': ('fsa_deg', '°', FSA_ERROR_DEG['px'], FSA_ERROR_DEG['mm'], 'heel and toe'),
-    'overstride': ('overstride', 'leg lengths', .04, .02, 'hips and feet'),
+    'overstride': ('overstride', 'leg lengths', .04, .1, 'a whole stance, which gives the leg length, and the feet'),
     'shank_angle_deg': ('shank_deg', '°', 5., 3., 'knee and ankle'),
     'knee_flexion_deg': ('knee_deg', '°', 8., 5., 'hip, knee and ankle'),
-    'trunk_lean_deg': ('lean_deg', '°', 4., 3., 'shoulders and hips for a whole stride'),
-    'vertical_oscillation': ('oscillation', 'leg lengths', .012, .006, 'hips for a whole stride'),
+    'trunk_lean_deg': ('lean_deg', '°', 4., 10., 'shoulders and hips for a whole stride'),
+    'vertical_oscillation': ('oscillation', 'leg lengths', .012, .006, 'a whole stance and the hips for a whole stride'),
     'symmetry': ('', '', .03, .02, 'two contacts of each foot'),
 } # shank: top forwards of the ankle negative, ankle forwards of the knee positive; knee: 0 is straight; trunk: forwards positive
 
@@ -124,9 +124,21 @@ def _whole_metric(name, value, n, marks, left=None, right=None, why=''):
     if value is None: return Metric(name, None, unit, None, n, None, why=why or f'{needs} must be seen')
     return Metric(name, float(value), unit, None, n, markers if marks else film, left, right)
 
-def _symmetry(found):
-    pairs = [(m.left, m.right) for m in found if m.left and m.right]
-    return 1-float(np.mean([abs(a-b)/((a+b)/2) for a,b in pairs])) if len(pairs)==2 else None
+def _symmetry(table, marks): # Symmetry, its uncertainty, contacts of the rarer side
+    own, off, error, least = 5. if marks else 10., [], [], math.inf # ms by which the method sees the two sides unlike
+    for column in ('step_ms', 'contact_ms'):
+        sides = [_finite(table[column][table.side==s].to_numpy(float)) for s in 'LR']
+        least = min(least, *map(len, sides))
+        if least<3: return None, None, int(least)
+        a, b = (float(np.mean(v)) for v in sides)
+        off.append(abs(a-b)/((a+b)/2))
+        error.append(math.hypot(own, *(float(np.std(v, ddof=1))/math.sqrt(len(v)) for v in sides))/((a+b)/2))
+    return 1-float(np.mean(off)), float(np.mean(error)), int(least)
+
+def _cadence_error(gait): # Standard error of the step rate from that of the contacts, steps/min
+    ms = [s.ic_uncertainty_ms for s in gait.stances if s.ic_s is not None]
+    n, step_ms = len(ms), 60000/gait.cadence_spm
+    return gait.cadence_spm*float(np.median(ms))/step_ms*math.sqrt(12/(n*(n*n-1)))
 
 def metrics(
     track:Track, # One person, seen from the side
@@ -137,13 +149,15 @@ def metrics(
     if gait.cycle=='none': return {}
     table, marks = stride_table(track, gait), track.unit=='mm'
     out = {name: _column_metric(name, table, marks) for name,(column,*_) in METRICS.items() if column}
-    out['cadence_spm'] = _whole_metric('cadence_spm', gait.cadence_spm, len(table), marks)
+    cadence = _whole_metric('cadence_spm', gait.cadence_spm, len(table), marks)
+    out['cadence_spm'] = replace(cadence, uncertainty=math.hypot(cadence.uncertainty, _cadence_error(gait)))
     duty = [table.contact_ms[table.side==s].mean()/1000*gait.cadence_spm/120 for s in 'LR']
     out['duty_factor'] = _whole_metric('duty_factor', gait.duty_factor, int(table.contact_ms.notna().sum()), marks, *[None if np.isnan(d) else float(d) for d in duty])
     if gait.cycle=='walking':
         out['flight_time_ms'] = _whole_metric('flight_time_ms', None, 0, marks, why='in walking one foot is always on the ground')
-    step = _column_metric('stride_time_ms', table.assign(stride_ms=table.step_ms), marks)
-    out['symmetry'] = _whole_metric('symmetry', _symmetry([step, out['contact_time_ms']]), len(table), marks)
+    even, error, least = _symmetry(table, marks)
+    m = _whole_metric('symmetry', even, least, marks, why=f'at least three whole contacts and steps of each foot must be seen; seen {least}')
+    out['symmetry'] = m if even is None else replace(m, uncertainty=math.hypot(m.uncertainty, error))
     if m := _in_cm(track, gait, out['vertical_oscillation'], height_cm): out['vertical_oscillation_cm'] = m
     order = [*METRICS, 'vertical_oscillation_cm']
     return {n:out[n] for n in order if n in out}
@@ -178,10 +192,10 @@ BANDS = (
          'The trunk is upright or leans back: lean a little from the ankles.', 'The trunk leans far forward: run taller.'),
     Band('vertical_oscillation', 'running', None, .13, 'twice the hip excursion of 5 to 6 % of leg length, common in running at 3 to 4 m/s: Novacheck 1998, doi:10.1016/S0966-6362(97)00038-6',
          '', 'Much up and down: quicker steps lower it.'),
-    Band('symmetry', 'running', .9, None, _GUIDE, 'Left and right differ: look at the table of sides, and for pain or an old injury.', ''),
+    Band('symmetry', 'running', .9, None, _GUIDE, 'Left and right differ: look at the two sides of each number.', ''),
     Band('cadence_spm', 'walking', 90, 130, 'comfortable to brisk walking of adults: Winter 1991, The Biomechanics and Motor Control of Human Gait',
          'Slow walking.', 'Very quick walking.'),
-    Band('symmetry', 'walking', .9, None, _GUIDE, 'Left and right differ: look at the table of sides, and for pain or an old injury.', ''),
+    Band('symmetry', 'walking', .9, None, _GUIDE, 'Left and right differ: look at the two sides of each number.', ''),
 )
 
 @dataclass(frozen=True)

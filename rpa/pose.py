@@ -6,7 +6,7 @@
 __all__ = ['LANDMARKS', 'WEIGHTS', 'POSE_VERSION', 'lm', 'midpoint', 'Track', 'save_tracks', 'load_tracks', 'weights_path',
            'pose_hash', 'crop_matrix', 'refine', 'box_roi', 'PoseEstimator', 'iou', 'stretches', 'leg_path',
            'repair_legs', 'smooth', 'tidy', 'track_people', 'draw_tracks', 'read_openpose', 'read_halpe26',
-           'read_coco17', 'read_trc', 'write_trc', 'read_keypoints']
+           'read_coco17', 'read_marker_map', 'read_trc', 'write_trc', 'read_keypoints']
 
 # %% ../nbs/00c_pose.ipynb #06730768
 import os, re, warnings, zipfile
@@ -711,8 +711,8 @@ def _link(people, fps, keep_s=1.): # {frame: [(33,3)]} → the person's number o
     return ids
 
 def _imported(people, fps, size, source, repair, ids=None): # {frame: [(33,3)]} → tracks
-    if fps is None: raise RpaError(f'{source}: the file says no frame rate; pass fps=…, Hz')
-    if size is None: raise RpaError(f'{source}: the file says no picture size; pass size=(width, height), px')
+    if fps is None: raise RpaError(f'{source}: the file says no frame rate; pass fps=… (--fps), Hz')
+    if size is None: raise RpaError(f'{source}: the file says no picture size; pass size=(width, height) (--size), px')
     fps = as_fps(fps)
     known = {f:[k for k,p in enumerate(ps) if np.isfinite(p[:,0]).sum()>=3] for f,ps in people.items()}
     people = {f:[people[f][k] for k in ks] for f,ks in known.items()}
@@ -820,17 +820,31 @@ def _landmark(name): # What a marker is called here: 'left_heel', 'right_pelvis'
     for side,k in (('left', 'left'), ('right', 'right'), ('l', 'left'), ('r', 'right')):
         if flat.startswith(side) and flat[len(side):] in _STEM: return f'{k}_{_STEM[flat[len(side):]]}'
 
+def read_marker_map(
+    path, # YAML file: landmark: marker, or landmark: [marker, marker]
+)->dict: # {landmark: marker or list of markers}
+    "Read and check a marker map"
+    try: given = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e: raise RpaError(f'read_trc: the marker map {path} must be a YAML file; {type(e).__name__}: {e}') from None
+    whole = lambda v: isinstance(v, str) or isinstance(v, list) and v and all(isinstance(m, str) for m in v)
+    if not isinstance(given, dict) or not all(isinstance(k, str) and whole(v) for k,v in given.items()):
+        raise RpaError(f'read_trc: the marker map {path} must be lines of landmark: marker, such as left_heel: LCAL or left_hip: [LASI, LPSI]')
+    return given
+
 def _marker_map(names, markers): # {landmark: [marker, …]}
     if markers is None:
         found = {}
         for n in names: found.setdefault(_landmark(n), []).append(n)
         for s in ('left', 'right'): found.setdefault(f'{s}_hip', found.get(f'{s}_pelvis', []))
     else:
-        given = yaml.safe_load(Path(markers).read_text()) if isinstance(markers, (str, Path)) else markers
-        if not isinstance(given, dict): raise RpaError(f'read_trc: the marker map must be lines of landmark: marker, such as left_heel: LCAL; got {given!r}')
-        found = {k if k in _LM else _landmark(k): [v] if isinstance(v, str) else list(v or []) for k,v in given.items()}
+        given = read_marker_map(markers) if isinstance(markers, (str, Path)) else markers
         if bad := [k for k in given if k not in _LM and _landmark(k) not in _LM]:
             raise RpaError(f'read_trc: the marker map must name landmarks of rpa.pose.LANDMARKS; got {bad[0]!r}')
+        found = {}
+        for k,v in given.items():
+            name = k if k in _LM else _landmark(k)
+            if name in found: raise RpaError(f'read_trc: the marker map names {name} twice; give several markers as a list, {name}: [A, B]')
+            found[name] = [v] if isinstance(v, str) else list(v)
         if bad := [m for v in found.values() for m in v if m not in names]:
             raise RpaError(f"read_trc: the marker map names {bad[0]!r}, and the file has no such marker; it has {', '.join(names)}")
     found = {k:v for k,v in found.items() if k in _LM and v}
@@ -850,7 +864,7 @@ def _trc_table(path): # header's rate, unit, marker names; times (n,), s; positi
         cells = np.array([[float(c) if c.strip() else np.nan for c in (r+['']*3*len(names))[:2+3*len(names)]] for r in rows])
         return float(head['DataRate']), names, cells[:,1], cells[:,2:].reshape(len(cells), -1, 3)*unit
     except (IndexError, KeyError, ValueError) as e:
-        raise RpaError(f'read_trc: {path} must be a TRC file with rate, unit (mm, cm or m) and marker names in its head; {type(e).__name__}: {e}') from None
+        raise RpaError(f'read_trc: {path} must be a TRC file, tabs between its columns, with rate, unit (mm, cm or m) and marker names in its head; {type(e).__name__}: {e}') from None
 
 def _sagittal(p): # {landmark: (n,3)} → up axis, forward direction in the plane across it
     middle = lambda *names: np.nanmean([p[n] for n in names], (0, 1))
@@ -873,7 +887,10 @@ def read_trc(
     with warnings.catch_warnings(): # a frame in which a marker is missing
         warnings.simplefilter('ignore', RuntimeWarning)
         p = {k:np.nanmean([xyz[:,names.index(m)] for m in v], 0) for k,v in found.items()}
+    if abs(float(np.median(np.diff(t_s)))*rate-1)>.05:
+        raise RpaError(f'read_trc: {path} says {rate:g} Hz in its head and its times run at {1/np.median(np.diff(t_s)):.4g} Hz; mend one of them')
     up, ahead = _sagittal(p)
+    flat = bool((np.nanmax(np.abs(np.nan_to_num(xyz)), (0, 1))<1e-6).any())
     xy = np.full((len(t_s), 33, 2), np.nan)
     for k,v in p.items(): xy[:,_LM[k]] = np.stack([v@ahead, -v[:,up]], 1)
     xy -= np.nanmin(xy, (0, 1))-100
@@ -881,7 +898,7 @@ def read_trc(
     size = np.ceil(np.nanmax(xy, (0, 1))+100).astype(int)
     box = np.concatenate([np.nanmin(xy, 1), np.nanmax(xy, 1)], 1)
     return [Track(1, np.arange(len(t_s)), t_s, xy, np.isfinite(xy[...,0])*1., np.stack([_fill1d(c) for c in box.T], 1),
-                  np.zeros(len(t_s), bool), as_fps(rate), int(size[0]), int(size[1]), Path(path).name, unit='mm')]
+                  np.zeros(len(t_s), bool), as_fps(rate), int(size[0]), int(size[1]), Path(path).name, unit='px' if flat else 'mm')]
 
 def write_trc(
     path, # File to write, `.trc`

@@ -3,7 +3,7 @@ import json, subprocess, sys
 from dataclasses import replace
 import numpy as np
 import pytest
-from rpa.coach import GaitAnalyzer, at_rate, choose_track, gait, source_kind, unmirrored, view_deg
+from rpa.coach import GaitAnalyzer, at_rate, choose_track, gait, one_way, source_kind, unmirrored, view_deg
 from rpa.core import RpaError, as_fps, read_json
 from rpa.pipelines import main
 from rpa.pose import lm, save_tracks, write_trc
@@ -92,7 +92,8 @@ def test_trc_beside_the_result(tmp_path, capsys):
     save_tracks(tmp_path/'run.npz', [tr])
     assert main(['gait', str(tmp_path/'run.npz'), '--trc', '--output', str(tmp_path/'o')])==1 and '--height-cm' in capsys.readouterr().err
     assert main(['gait', str(tmp_path/'run.npz'), '--trc', '--height-cm', '170', '--output', str(tmp_path/'o')])==0
-    back = GaitAnalyzer().analyze_video(tmp_path/'o'/'run.trc')
+    back = GaitAnalyzer(height_cm=170).analyze_video(tmp_path/'o'/'run.trc')
+    assert back.track.unit=='px' # without depth it is as good as film, not as good as markers
     assert back.cycle=='running' and back.metrics['vertical_oscillation_cm'].value==pytest.approx(200*spec.bounce_m*170/(100*spec.height_m), abs=2)
 
 
@@ -161,10 +162,42 @@ def test_low_confidence_gives_no_advice():
 
 
 @pytest.mark.parametrize('flags,says', [(['--height-cm', '1.78'], '50 to 250 cm'), (['--true-fps', '-1'], 'must be ≥ 0'), (['--size', 'big'], '1920x1080'),
-                                        (['--output', 'a.json', 'other.mp4'], 'pass a folder'), (['--model', 'nowhere'], 'nowhere')])
+                                        (['--output', 'a.json', 'other.mp4'], 'pass a folder'), (['--model', 'nowhere'], 'nowhere'), (['--output', 'a.txt'], 'a .json file or a folder'),
+                                        (['--markers', 'none.yaml'], 'must be a YAML file')])
 def test_wrong_flags(flags, says, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(['gait', 'film.mp4', *flags])==1 and says in capsys.readouterr().err
+
+
+def test_nothing_is_written_over_what_is_read(tmp_path, monkeypatch, capsys):
+    tr, _, _ = exact()
+    monkeypatch.chdir(tmp_path)
+    save_tracks('run.npz', [tr])
+    write_trc('run.trc', tr)
+    before = (tmp_path/'run.trc').read_bytes()
+    assert main(['gait', 'run.trc', '--trc', '--output', '.'])==0
+    assert (tmp_path/'run.trc').read_bytes()==before and (tmp_path/'run_gait.json').exists()
+    rows = [dict(image_id=f'{i}.jpg', category_id=1, score=1, keypoints=[1.]*51) for i in range(3)]
+    (tmp_path/'kp.json').write_text(json.dumps(rows))
+    assert main(['gait', 'kp.json', '--output', 'kp.json'])==1 and 'would write over' in capsys.readouterr().err
+    assert json.loads((tmp_path/'kp.json').read_text())==rows
+
+
+def test_a_cut_that_turns_the_runner_round():
+    a, b = exact(1, seconds=3)[0], exact(1, seconds=4, turn=-1)[0]
+    xy = np.concatenate([a.xy, b.xy])
+    n = len(xy)
+    both = replace(a, frame=np.arange(n), t_s=np.arange(n)/60, xy=xy, score=np.ones((n, 33)), box=np.tile(a.box[:1], (n, 1)), filled=np.zeros(n, bool))
+    parts = one_way(both)
+    assert [len(p) for p in parts]==pytest.approx([180, 240], abs=3) and one_way(a)[0] is a
+    r = GaitAnalyzer().analyze_track(both)
+    assert r.cycle=='running' and r.track.t_s[0]>2.9 and any('2 stretches' in n for n in r.notes)
+
+
+def test_a_wrong_clock_gives_no_advice():
+    tr, _, _ = exact(1)
+    r = GaitAnalyzer().analyze_track(replace(tr, t_s=tr.t_s/2, fps=tr.fps*2))
+    assert r.gait.suspect and not any(f.advice for f in r.findings) and r.gait.suspect in str(r).splitlines()[1]
 
 
 def test_kinds(tmp_path):
@@ -172,6 +205,8 @@ def test_kinds(tmp_path):
         (tmp_path/n).write_text('')
         assert source_kind(tmp_path/n)==k
     with pytest.raises(RpaError, match='must exist'): source_kind(tmp_path/'b.mp4')
+    (tmp_path/'a.mot').write_text('')
+    with pytest.raises(RpaError, match='must be a film'): source_kind(tmp_path/'a.mot')
 
 
 def test_keypoints_in_place_of_the_built_in_pose(tmp_path):

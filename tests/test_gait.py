@@ -80,6 +80,27 @@ def test_strike_of_runners(strike, name):
     assert empty.strike is None and empty.confidence is None
 
 
+def test_few_steps_say_less():
+    "Symmetry needs three of each foot; cadence of a second is less sure than of four"
+    tr, _, _ = exact(1, seconds=5)
+    short = tr.slice(0, 66)
+    few, many = (metrics(t, find_gait(t)) for t in (short, tr))
+    assert few['symmetry'].value is None and 'three whole contacts' in few['symmetry'].why and many['symmetry'].value>.9
+    assert few['cadence_spm'].uncertainty>2*many['cadence_spm'].uncertainty
+
+
+def test_ankles_alone_give_no_contact_time():
+    tr, _, _ = exact(1)
+    xy = tr.xy.copy()
+    xy[:,[lm(f'{s}_{n}') for s in ('left', 'right') for n in ('heel', 'foot_index')]] = np.nan
+    xy[:,lm('nose')], xy[:,lm('left_ear')] = (310, 20), (300, 20)
+    bare = replace(tr, xy=xy)
+    g = find_gait(bare)
+    found = metrics(bare, g)
+    assert g.cycle=='running' and found['cadence_spm'].value and found['contact_time_ms'].value is None and found['duty_factor'].value is None
+    assert min(s.ic_uncertainty_ms for s in g.stances if s.ic_s)>=40
+
+
 def test_markers_are_in_cm():
     tr, true = marked('hamner/subject04_run300')
     found = metrics(tr, find_gait(tr))
