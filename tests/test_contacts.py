@@ -239,3 +239,22 @@ def test_gap_in_the_track():
     xy[100:130] = np.nan
     found = [s for s in find_stances(replace(tr, xy=xy)) if s.ic_s is not None]
     assert not any(100/60<s.ic_s<129/60 for s in found) and len(found)>=len(true)-4
+
+@pytest.mark.slow
+def test_strike_angle_on_rendered_laps(tmp_path):
+    "The error of film that the page and FSA_ERROR_DEG state: angle from the pose network less that from the renderer's joints"
+    off = {'rearfoot': [], 'forefoot': []}
+    for name,lap in render_tree(tmp_path, runners=12, workers=1).items():
+        with np.load(tmp_path/lap['joints']) as d: true = d['xy']
+        ankles = lm('left_ankle', 'right_ankle')
+        away = lambda tr: np.nanmedian(np.linalg.norm((tr.xy-true[tr.frame])[:,ankles], axis=-1))
+        film = min(track_people(tmp_path/name, progress=False), key=away)
+        joints = replace(film, xy=true[film.frame], score=np.ones_like(film.score))
+        near = lambda gait, t, side: next((s.fsa_deg for s in gait.stances if s.side==side and s.ic_s and abs(s.ic_s-t)<.08), None)
+        a, b = find_gait(film), find_gait(joints)
+        for c in lap['contacts']:
+            pair = near(a, c['t_s'], c['side']), near(b, c['t_s'], c['side'])
+            if None not in pair: off['rearfoot' if c['pitch_deg']>0 else 'forefoot'].append(pair[0]-pair[1])
+    both = np.concatenate(list(off.values()))
+    print({k: f'{len(v)} contacts, {np.mean(v):+.1f}°' for k,v in off.items()}, f'together off by {np.sqrt(np.mean(both**2)):.1f}° (root mean square)')
+    assert len(both)>30 and np.mean(off['forefoot'])>10 and 8<np.sqrt(np.mean(both**2))<22
