@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 import numpy as np
 import torch
+from safetensors.numpy import load_file, save_file
 from torchvision.transforms.v2 import functional as tvf
 from .core import ClipName, RpaError, atomic_path, sha256, stable_seed, write_manifest
 from .storage import store
@@ -148,15 +149,15 @@ class ClipCache:
     )->np.ndarray: # The clip, read-only
         "A clip from memory, disk or its maker"
         if key in self.kept: return self.kept[key]
-        path = self.folder and self.folder/f'{key}.npy'
-        film = np.load(path, allow_pickle=False) if path and path.exists() else make()
+        path = self.folder and self.folder/f'{key}.safetensors'
+        film = load_file(path)['film'] if path and path.exists() else make()
         film.setflags(write=False)
         with self.lock:
             if fits := film.nbytes<=self.room and key not in self.kept:
                 self.kept[key] = film
                 self.room -= film.nbytes
         if path and not fits and not path.exists():
-            with atomic_path(path) as t, open(t, 'wb') as f: np.save(f, film, allow_pickle=False)
+            with atomic_path(path) as t: save_file({'film': np.ascontiguousarray(film)}, t)
         return film
 
 # %% ../nbs/03a_clips.ipynb #b968d6b1

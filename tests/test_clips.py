@@ -83,6 +83,15 @@ def test_cache_is_shared_and_bounded(rows, tmp_path):
     assert train.dataset.cache is valid.dataset.cache
 
 
+def test_a_cached_clip_is_read_without_parsing_python(tmp_path, monkeypatch):
+    "ast.parse is not safe between threads on Python 3.11 (gh-106905); the loader reads the cache from several"
+    film = np.arange(96, dtype=np.uint8).reshape(2, 4, 4, 3)[...,1] # a view into a film in colour
+    ClipCache(0, tmp_path).get('k', lambda: film)
+    monkeypatch.setattr('ast.parse', lambda *a, **k: pytest.fail('parsed Python'))
+    got = ClipCache(0, tmp_path).get('k', lambda: pytest.fail('made again'))
+    assert (got==film).all() and got.dtype==film.dtype and not got.flags.writeable
+
+
 def test_a_cached_clip_cannot_be_changed(rows):
     cache = ClipCache()
     film = cache.get('k', lambda: np.zeros((2,4,4), np.uint8))
