@@ -129,9 +129,9 @@ def test_force_plates_in_running(name):
     assert np.abs(apart(gait.stances, true, 'ic_s')).mean()<=10.1
     assert np.abs(apart(gait.stances, true, 'to_s')).mean()<=15
     assert abs(gait.cadence_spm-TRIALS[name])<1.5
-    near = lambda row: min((s for s in gait.stances if s.side==row[0]), key=lambda s: abs(s.ic_s-row[1]))
+    near = lambda row: min((s for s in gait.stances if s.side==row[0] and s.ic_s is not None), key=lambda s: abs(s.ic_s-row[1]))
     assert [near(row).strike for row in true]==[row[3] for row in true]
-    inside = [s for s in gait.stances if true[0][1]-.1<s.ic_s<true[-1][1]+.1]
+    inside = [s for s in gait.stances if s.ic_s is not None and true[0][1]-.1<s.ic_s<true[-1][1]+.1]
     assert [s.side for s in inside]==[row[0] for row in true]
     late = np.abs(apart(gait.stances, true, 'ic_s'))
     sure = [near(row).ic_uncertainty_ms for row in true]
@@ -143,6 +143,7 @@ def test_force_plates_in_walking(name):
     gait = find_gait(tr)
     assert gait.cycle=='walking' and 100<gait.cadence_spm<112
     assert np.abs(apart(gait.stances, true, 'ic_s')).max()<40
+    assert np.abs(apart(gait.stances, true, 'to_s')).max()<30 # also where the track ends .09 s later
 
 def test_rest_wins_on_force_plates():
     "The default is the rule that is nearest to the plates"
