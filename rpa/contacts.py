@@ -244,12 +244,20 @@ def foot_angle(
     d = toe-heel
     return np.degrees(np.arctan2(d[:,1], d[:,0])) if source=='heel' else np.full(len(d), np.nan)
 
-def _fsa(track, side, ic_s, to_s): # Foot-strike angle, NaN where foot-flat or contact is not seen
+def _lies_flat(track, steps): # Do the feet stay flat on the ground? Markers do, and exact joints; most pose networks lift the heel at once
+    turned = []
+    for foot,step in steps:
+        at = foot.t_s[0]+(step.front+np.array([.25, .4])*(step.rear-step.front))/GRID_HZ
+        turned.append(np.diff(np.interp(at, track.t_s, foot_angle(track, foot.side)))[0])
+    turned = np.abs(turned)[np.isfinite(turned)]
+    return track.unit=='mm' or bool(len(turned) and np.median(turned)<2)
+
+def _fsa(track, side, ic_s, to_s, flat): # Foot-strike angle, NaN where foot-flat or contact is not seen
     angle = foot_angle(track, side)
     if not np.isfinite([ic_s, to_s]).all() or np.isfinite(angle).sum()<4: return np.nan
-    t = np.linspace(ic_s+.3*(to_s-ic_s), ic_s+.5*(to_s-ic_s), 9)
-    value = np.interp(np.r_[ic_s, t], track.t_s, angle) # NaN where a neighbour is missing
-    return float(value[0]-np.median(value[1:]))
+    at = lambda a, b: np.interp(np.linspace(a, b, 9), track.t_s, angle) # NaN where a neighbour is missing
+    if not flat: return float(at(ic_s-1/float(track.fps), ic_s).max())
+    return float(at(ic_s, ic_s)[0]-np.median(at(ic_s+.3*(to_s-ic_s), ic_s+.5*(to_s-ic_s))))
 
 # %% ../nbs/00d_contacts.ipynb #f917cff8
 @dataclass(frozen=True)
@@ -283,14 +291,14 @@ def _uncertainty(foot, step, at, fps, cutoff_hz, own_ms): # One standard deviati
     jitter = foot.noise*2*np.pi*hz/np.sqrt(3)*np.sqrt(min(1., 2*hz/fps)) # of a velocity after the low-pass, heights/s
     return float(np.sqrt((500/fps)**2/3+min(1000*jitter/max(slope, 1e-3), 100.)**2+own_ms**2))
 
-def _stance(track, foot, step, at, fps, hz, rule):
+def _stance(track, foot, step, at, fps, hz, rule, flat):
     edge = GRID_HZ*max(EDGE_S, 1/fps)
     at = [a if np.isfinite(a) and edge<a<len(foot.t_s)-1-edge else np.nan for a in at]
     ic, to = (float(np.interp(a, np.arange(len(foot.t_s)), foot.t_s)) if np.isfinite(a) else np.nan for a in at)
     own = (ANKLE_MS, ANKLE_MS) if foot.source=='ankle' else OWN_MS.get(rule, RUN_MS)
     sure = [_uncertainty(foot, step, a, fps, hz, ms) if np.isfinite(a) else None for a,ms in zip(at, own)]
     until = to if np.isfinite(to) else ic+(step.rear-step.front)/GRID_HZ
-    fsa = _fsa(track, foot.side, ic, until)
+    fsa = _fsa(track, foot.side, ic, until, flat)
     known = [float(v) if np.isfinite(v) else None for v in (ic, to, fsa)]
     return Stance(foot.side, *known[:2], *sure, known[2], strike_of(known[2]), foot.source, rule, step.speed)
 
@@ -305,10 +313,11 @@ def find_stances(
     feet = [f for side in 'LR' for f in _feet(track, side, hz)]
     pairs, out = [_pairs(f) for f in feet], []
     usual = _usual(feet, pairs)
-    for foot,of in zip(feet, pairs):
-        for step in _steps(foot, of, usual):
-            ic, to = DETECTORS[rule](foot, step)
-            out.append(_stance(track, foot, step, (ic, np.nan if to<=ic or foot.source=='ankle' else to), fps, hz, rule))
+    steps = [(foot, step) for foot,of in zip(feet, pairs) for step in _steps(foot, of, usual)]
+    flat = _lies_flat(track, steps)
+    for foot,step in steps:
+        ic, to = DETECTORS[rule](foot, step)
+        out.append(_stance(track, foot, step, (ic, np.nan if to<=ic or foot.source=='ankle' else to), fps, hz, rule, flat))
     return sorted((s for s in out if s.ic_s is not None or s.to_s is not None), key=_moment)
 
 def _moment(s): return s.to_s if s.ic_s is None else s.ic_s
@@ -424,7 +433,7 @@ def find_gait(
     return Gait(cycle, '', stances, 60/step, None if np.isnan(duty) else duty, _suspect(cycle, 60/step, float(track.fps)))
 
 # %% ../nbs/00d_contacts.ipynb #54084c61
-FSA_ERROR_DEG = dict(px=15., mm=3.) # Own error of a foot-strike angle on film and with markers, degrees
+FSA_ERROR_DEG = dict(px=9., mm=3.) # Own error of a foot-strike angle on film and with markers, degrees
 
 @dataclass(frozen=True)
 class Strike:

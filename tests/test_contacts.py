@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from rpa.contacts import DETECTORS, facing, find_contacts, find_gait, find_stances, reach, stride_s
+from rpa.contacts import DETECTORS, FSA_ERROR_DEG, facing, find_contacts, find_gait, find_stances, reach, runner_strike, stride_s
 from rpa.core import RpaError
 from rpa.pose import Track, lm, read_keypoints, read_trc, track_people
 from rpa.synth import Motion, RunnerSpec, render_tree
@@ -163,7 +163,7 @@ def test_treadmill_film_stances():
     off = [min((s.ic_s*30-int(r['ic_frame']) for s in found if s.side==r['side']), key=abs) for r in rows]
     assert gait.cycle=='running' and abs(gait.cadence_spm-168.9)<1
     assert len(found)==33 and max(map(abs, off))<=1.05
-    assert {s.strike for s in found}=={'rearfoot'}
+    assert runner_strike(gait).strike=='rearfoot' and [s.strike for s in found].count('rearfoot')>=32
     contact = [s.contact_s for s in found if s.contact_s]
     assert .18<np.median(contact)<.32
 
@@ -243,19 +243,19 @@ def test_gap_in_the_track():
 
 @pytest.mark.slow
 def test_strike_angle_on_rendered_laps(tmp_path):
-    "The error of film that the page and FSA_ERROR_DEG state: angle from the pose network less that from the renderer's joints"
-    off = {'rearfoot': [], 'forefoot': []}
+    "The error of film that the page and FSA_ERROR_DEG state: angle by the pose network less that of the rendered foot"
+    off, called = {'rearfoot': [], 'forefoot': []}, []
     for name,lap in render_tree(tmp_path, runners=12, workers=1).items():
         with np.load(tmp_path/lap['joints']) as d: true = d['xy']
         ankles = lm('left_ankle', 'right_ankle')
         away = lambda tr: np.nanmedian(np.linalg.norm((tr.xy-true[tr.frame])[:,ankles], axis=-1))
-        film = min(track_people(tmp_path/name, progress=False), key=away)
-        joints = replace(film, xy=true[film.frame], score=np.ones_like(film.score))
-        near = lambda gait, t, side: next((s.fsa_deg for s in gait.stances if s.side==side and s.ic_s and abs(s.ic_s-t)<.08), None)
-        a, b = find_gait(film), find_gait(joints)
+        gait = find_gait(min(track_people(tmp_path/name, progress=False), key=away))
+        near = lambda t, side: next((s.fsa_deg for s in gait.stances if s.side==side and s.ic_s and abs(s.ic_s-t)<.08), None)
         for c in lap['contacts']:
-            pair = near(a, c['t_s'], c['side']), near(b, c['t_s'], c['side'])
-            if None not in pair: off['rearfoot' if c['pitch_deg']>0 else 'forefoot'].append(pair[0]-pair[1])
+            seen, true_strike = near(c['t_s'], c['side']), 'rearfoot' if c['pitch_deg']>0 else 'forefoot'
+            if seen is not None: off[true_strike].append(seen-c['pitch_deg'])
+        called.append((true_strike, runner_strike(gait).strike))
     both = np.concatenate(list(off.values()))
-    print({k: f'{len(v)} contacts, {np.mean(v):+.1f}°' for k,v in off.items()}, f'together off by {np.sqrt(np.mean(both**2)):.1f}° (root mean square)')
-    assert len(both)>30 and np.mean(off['forefoot'])>10 and 8<np.sqrt(np.mean(both**2))<22
+    print({k: f'{len(v)} contacts, {np.mean(v):+.1f}°' for k,v in off.items()}, f'together off by {np.sqrt(np.mean(both**2)):.1f}° (root mean square)', called)
+    assert len(both)>30 and np.sqrt(np.mean(both**2))<1.3*FSA_ERROR_DEG['px']
+    assert not {('forefoot', 'rearfoot'), ('rearfoot', 'forefoot')} & set(called)
