@@ -297,7 +297,7 @@ def _stance(track, foot, step, at, fps, hz, rule, flat):
     ic, to = (float(np.interp(a, np.arange(len(foot.t_s)), foot.t_s)) if np.isfinite(a) else np.nan for a in at)
     own = (ANKLE_MS, ANKLE_MS) if foot.source=='ankle' else OWN_MS.get(rule, RUN_MS)
     sure = [_uncertainty(foot, step, a, fps, hz, ms) if np.isfinite(a) else None for a,ms in zip(at, own)]
-    until = to if np.isfinite(to) else ic+(step.rear-step.front)/GRID_HZ
+    until = to if np.isfinite(to) else ic+.6*(step.rear-step.front)/GRID_HZ # the foot is flat then in walking and running alike
     fsa = _fsa(track, foot.side, ic, until, flat)
     known = [float(v) if np.isfinite(v) else None for v in (ic, to, fsa)]
     return Stance(foot.side, *known[:2], *sure, known[2], strike_of(known[2]), foot.source, rule, step.speed)

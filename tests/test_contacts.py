@@ -259,3 +259,10 @@ def test_strike_angle_on_rendered_laps(tmp_path):
     print({k: f'{len(v)} contacts, {np.mean(v):+.1f}°' for k,v in off.items()}, f'together off by {np.sqrt(np.mean(both**2)):.1f}° (root mean square)', called)
     assert len(both)>30 and np.sqrt(np.mean(both**2))<1.3*FSA_ERROR_DEG['px']
     assert not {('forefoot', 'rearfoot'), ('rearfoot', 'forefoot')} & set(called)
+
+def test_strike_of_a_contact_whose_toe_off_is_not_seen():
+    tr, true = marked('hamner/subject04_run300')
+    s = next(s for s in find_stances(tr) if s.ic_s is not None and abs(s.ic_s-true[2][1])<.05)
+    cut = tr.slice(0, int(np.searchsorted(tr.t_s, s.to_s-.03)))
+    last = find_stances(cut)[-1]
+    assert last.to_s is None and abs(last.ic_s-s.ic_s)<.01 and abs(last.fsa_deg-s.fsa_deg)<4 and last.strike=='rearfoot'
