@@ -24,6 +24,7 @@ VERBS = {
     'augment':         ('augment', 'augment'),
     'augmented-split': ('split', 'augmented_split'),
     'train':           ('train', 'train'),
+    'pretrain':        ('masked', 'pretrain', 'folder'),
     'infer':           ('infer', 'infer'),
     'gait':            ('coach', 'gait', 'video'),
     'gait prepare':    ('annotations', 'prepare', 'source'),
