@@ -21,7 +21,7 @@ from torch import nn
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 from .clips import ClipCache, ClipDataset, ClipLoader, InputConfig, pixel_values
 from .core import (ClipName, LabelMap, RpaError, atomic_dir, atomic_path, n_workers, read_manifest, say, settings_hash, sha256, stable_seed, write_json)
-from .models import TINY, _processor_config, autocast, create_model, file_keys, pick_device, pick_precision
+from .models import _processor_config, autocast, create_model, file_keys, pick_device, pick_precision
 from .train import (DataLoaders, GradientClip, KeepBooks, Learner, LrSchedule, OptimWrapper, ProgressCallback, RunState, _threads, checkpoints,
                        latest_checkpoint, locked, open_run, restore_checkpoint)
 from .video import VIDEO_SUFFIXES, contact_sheet, save_image
