@@ -25,6 +25,7 @@ VERBS = {
     'augmented-split': ('split', 'augmented_split'),
     'train':           ('train', 'train'),
     'infer':           ('infer', 'infer'),
+    'features':        ('features', 'features', 'video'),
     'gait':            ('coach', 'gait', 'video'),
     'gait prepare':    ('annotations', 'prepare', 'source'),
     'gait train':      ('gait_train', 'train', 'data'),
