@@ -318,14 +318,13 @@ def proxy(
     info = probe(path)
     if not _needs_proxy(info): return info
     height, fps = min(PROXY['height'], info.height), min(as_fps(PROXY['fps']), info.fps)
-    with VideoWriter(dst, fps, comment=_proxy_note(sha, replace(info, height=height, fps=fps))) as w:
+    with VideoWriter(dst, fps, quick=True, comment=_proxy_note(sha, replace(info, height=height, fps=fps))) as w:
         frames = ahead(read_frames(info.path, fps=fps, height=height), 8)
         for _,f in progress(frames, total=info.count(fps), desc='proxy', unit='frame', disable=not show, leave=False): w.write(f)
     return probe(dst)
 
 
-def _proxy_note(sha, info): # As `rpa.video.make_proxy` notes it: each finds the other's
-    return 'rpa proxy '+settings_hash(dict(src=sha, height=info.height, fps=info.fps))
+def _proxy_note(sha, info): return 'rpa quick proxy '+settings_hash(dict(src=sha, height=info.height, fps=info.fps))
 
 # %% ../nbs/10_features.ipynb #754eacd0
 _HOLE_S = .25
