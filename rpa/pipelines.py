@@ -26,6 +26,7 @@ VERBS = {
     'train':           ('train', 'train'),
     'pretrain':        ('masked', 'pretrain', 'folder'),
     'infer':           ('infer', 'infer'),
+    'features':        ('features', 'features', 'video'),
     'gait':            ('coach', 'gait', 'video'),
     'gait prepare':    ('annotations', 'prepare', 'source'),
     'gait train':      ('gait_train', 'train', 'data'),

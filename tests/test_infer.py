@@ -363,7 +363,7 @@ def test_reading_the_module_needs_no_network():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('film,runners', (('gaitlab/male_side.mp4', 1), ('sports2d/demo.mp4', 2)) # the man runs off at the end)
+@pytest.mark.parametrize('film,runners', (('gaitlab/male_side.mp4', 1), ('sports2d/demo.mp4', 2))) # there the man runs off at the end
 def test_real_footage(tmp, film, runners):
     if not (DATA/film).exists(): pytest.skip('the shared data are not here')
     r = infer(make_bundle(tmp/'real'), [str(DATA/film)], overlay=str(tmp/'ov')).predictions['videos'][0]
