@@ -19,7 +19,7 @@ VERSIONS ?= 3
 ARGS ?=
 STEPS ?=
 
-.PHONY: help init check fix train augment-local demo test test-slow bench docs lab tiny clean
+.PHONY: help init check fix train augment-local demo test test-slow bench docs lab tiny gait-weights clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -65,6 +65,9 @@ lab: $(READY) ## open the notebooks
 
 tiny: $(READY) ## pretrain the small VideoMAE that ships in rpa/weights/tiny (long; goes on where it stopped)
 	$(PY) tools/make_tiny.py $(ARGS)
+
+gait-weights: $(READY) ## train the gait model that ships in rpa/weights/gait (a quarter of an hour; goes on where it stopped)
+	$(PY) tools/make_gait.py $(ARGS)
 
 clean: ## remove what is built: site, caches, egg-info; keeps runs/ and the environment
 	rm -rf _docs _proc build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -4,7 +4,7 @@ gait_onnx.py [THREADS …]   default: 1 and every core
 
 The network has the document's sizes (3 layers of 256, 8 heads, 30 frames × 132) and random weights, which cost what trained ones
 do. The three take turns, a call each; the median of each counts. Targets: ONNX at most half of PyTorch's time, the int8 file at most
-30 % of the float32 file.
+30 % of the float32 file. Then the model of the package (`GaitModel('gait')`) against PyTorch eager at its own sizes.
 """
 import os, platform, sys, tempfile, time
 from pathlib import Path
@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import torch
+from rpa.core import read_json
 from rpa.gait_train import OPSET, fresh_net, write_int8, write_onnx
+from rpa.sequences import ONNX, gait_bundle
 
 
 def session(path, threads):
@@ -54,3 +56,7 @@ if __name__=='__main__':
         sizes = {k:p.stat().st_size for k,p in files.items()}
         print(f'{sizes["ONNX float32"]/1e6:.1f} MB float32, {sizes["ONNX int8"]/1e6:.1f} MB int8: {sizes["ONNX int8"]/sizes["ONNX float32"]:.0%}')
         for n in threads: one(net, files, n)
+    folder = gait_bundle('gait')
+    sizes = {k:v for k,v in read_json(folder/'config.json').items() if k!='model_type'}
+    print(f'the model of the package: {sum(p.stat().st_size for p in folder.glob("*.onnx"))/1e6:.1f} MB in both files')
+    for n in threads: one(fresh_net(**sizes).eval(), {'ONNX float32':folder/ONNX[False], 'ONNX int8':folder/ONNX[True]}, n)

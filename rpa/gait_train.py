@@ -25,6 +25,7 @@ import torch
 from fastcore.basics import noop
 from safetensors.torch import load_file, save_file
 from scipy.optimize import minimize
+from scipy.signal import lfilter
 from torch import nn
 from torch.nn import functional as F
 from . import __version__ as rpa_version
@@ -38,9 +39,9 @@ from .metrics import (Scores, count_test_use, data_fingerprint, fit_temperature,
 from .train import (KEPT_SCORES, KeepBooks, LrSchedule, RunState, _threads, class_weights, latest_checkpoint, locked,
                        open_run, optimizer_tensors, plot_curves, prune_checkpoints,
                        restore_optimizer, should_stop)
-from .annotations import frame_phases, load_recordings, quality
+from .annotations import load_recordings, phases_from_events, quality
 from .sequences import (FEATURES, FEATURES_VERSION, ISSUES, MIN_FRAMES, ONNX, PHASES, GaitModel,
-                           check_gait_bundle, cut_windows, features, seal_bundle, windows)
+                           check_gait_bundle, cut_windows, features, gait_bundle, seal_bundle, windows)
 
 # %% ../nbs/13d_gait_train.ipynb #d8dbc792
 with warnings.catch_warnings(): # fastai 2.8 uses what torch and pandas have deprecated while it is imported
@@ -80,6 +81,14 @@ def _key(track):
     return h.hexdigest()
 
 
+def _phases_at(rec, times):
+    "Phase at any time, not only at those of frames; -1 where unlabelled"
+    out = np.full(len(times), -1)
+    for p in phases_from_events(rec.events or []) if rec.phases is None else rec.phases:
+        out[(times>=p['start_s']-1e-6)&(times<p['end_s']-1e-6)] = PHASES.index(p['phase'])
+    return out
+
+
 def sequence(
     rec, # `Recording` with its track
     fps:float=30., # Rate of the model, Hz
@@ -88,11 +97,7 @@ def sequence(
     t = rec.track
     if t is None or not len(t): raise RpaError(f'{rec.name}: the recording holds no keypoints; prepare the data again')
     x, mask, times = features(t, fps)
-    labels = np.asarray(frame_phases(rec))
-    row = np.rint(np.interp(times, t.t_s, np.arange(len(t)))).astype(int)
-    at = t.frame[row]
-    known = mask&(at>=0)&(at<len(labels))
-    phase = np.where(known, labels[np.clip(at, 0, len(labels)-1)], -1) if len(labels) else np.full(len(x), -1)
+    phase = np.where(mask, _phases_at(rec, times), -1)
     issues = np.array([_number((rec.issues or {}).get(n)) for n in ISSUES])
     return Sequence(rec.name, str(rec.runner), _key(t), ' / '.join(v or '?' for v in (rec.pace, rec.camera, rec.environment)),
                     bool(rec.synthetic), x, mask, times, phase.astype(np.int64), _number(rec.form), issues)
@@ -218,6 +223,26 @@ def _stretch(length, longest, rng):
     return slice(a, a+n)
 
 
+def _jitter(rng, shape, sd):
+    "Noise that is alike in neighbouring frames, more or less"
+    rho = rng.uniform(0, .8)
+    return lfilter([np.sqrt(1-rho**2)*sd], [1, -rho], rng.normal(size=shape), axis=0)
+
+
+def _elsewhere(xy, rng):
+    "Every point sits a little off; all but the hips together, and heel and toe along and across the foot, as markers do"
+    off = rng.normal(0, .006, (1, 33, 2))+rng.normal(0, .015, 2)
+    off[:,lm('left_hip', 'right_hip')] = 0
+    out, move = xy+off, rng.normal(0, .015, (2, 2))
+    for s in ('left', 'right'):
+        heel, toe = lm(f'{s}_heel'), lm(f'{s}_foot_index')
+        along = xy[:,toe]-xy[:,heel]
+        along = along/np.maximum(np.linalg.norm(along, axis=-1, keepdims=True), 1e-6)
+        across = np.stack([-along[:,1], along[:,0]], -1)
+        for i,(a,b) in zip((heel, toe), move): out[:,i] += a*along+b*across
+    return out
+
+
 def augmented(
     seq:Sequence, # Sequence
     length:int, # Frames of the window
@@ -228,9 +253,9 @@ def augmented(
     x, mask, phase = _resampled(seq, rng.uniform(0, max(0., len(seq)-1-(length-1)*rate)), length, rate)
     if rng.uniform()<.5: x = swap_sides(x)
     xy, seen = x[...,:2], x[...,3:]>0
-    narrow, tilt, size = np.cos(np.radians(rng.uniform(0, 35))), rng.normal(0, .03), np.exp(rng.uniform(-.2, .2))
+    narrow, tilt, size = np.cos(np.radians(rng.uniform(0, 35))), rng.normal(0, .03), np.exp(rng.uniform(-.14, .14))
     xy = np.stack([narrow*xy[...,0]+tilt*xy[...,1], xy[...,1]-tilt*xy[...,0]], -1)*size
-    xy = xy+rng.normal(0, rng.uniform(0, .01), xy.shape)+rng.normal(0, .006, (1, 33, 2))
+    xy = _elsewhere(xy, rng)+_jitter(rng, xy.shape, rng.uniform(0, .01))
     x = np.concatenate([xy, x[...,2:3], x[...,3:]*rng.uniform(.7, 1)], -1)
     if rng.uniform()<.3: seen[_stretch(length, length//2, rng),rng.integers(0, 33, int(rng.integers(1, 5)))] = False
     if rng.uniform()<.3: seen[:,_LACKING[rng.integers(len(_LACKING))]] = False
@@ -520,6 +545,8 @@ def restore_gait_checkpoint(
 
 class GaitBooks(KeepBooks):
     "Checkpoints, logs, best epoch, early stop"
+    who = 'gait train'
+
     def before_epoch(self):
         super().before_epoch()
         self.kept = []
@@ -780,6 +807,7 @@ class GaitTrained:
     failed:bool = False # For the command line
 
 
+_US = 'gait train', 'recordings' # who speaks, and of what, in the messages of `train`
 GAIT_DECIDING = ('epochs', 'batch_size', 'lr', 'hidden_dim', 'num_lstm_layers', 'heads', 'dropout', 'weight_decay', 'schedule',
                  'warmup', 'patience', 'val_ratio', 'test_ratio', 'window', 'stride', 'fps', 'balance', 'clip_norm', 'seed',
                  'precision', 'device')
@@ -881,7 +909,7 @@ def _close(fig):
 def _run_parts(out, parts, settings, resolved, save_steps, quiet, export):
     "One run in one folder"
     out = Path(out)
-    plan = open_run(out, _gait_plan(parts, settings, resolved))
+    plan = open_run(out, _gait_plan(parts, settings, resolved), False, *_US)
     write_json(out/'split.json', {p:[s.name for s in v] for p,v in parts.items()})
     state = _state_of(out)
     was = state is not None and _finished(state, settings) and all((out/n).exists() for n in ('curves.png', 'best_model/rpa.json'))
@@ -922,6 +950,20 @@ def _clear(out):
     for n in ('folds.json', 'split.json'): (out/n).unlink(missing_ok=True)
 
 
+def _train(data, out, settings, threads, folds, restart, save_steps, quiet, export):
+    where = pick_device(settings['device'])
+    resolved = dict(device=where.type, precision=pick_precision(settings['precision'], where), threads=n_workers(threads))
+    parts = split_runners(read_sequences(_sound(data), settings['fps']), *(settings[k] for k in ('val_ratio', 'test_ratio', 'seed')))
+    with locked(out, _US[0]):
+        if restart:
+            _clear(out)
+            open_run(out, _gait_plan(parts, settings, resolved), True, *_US)
+        found = _cross_validate(out, parts, folds, settings, resolved, save_steps, quiet) if folds else None
+        done = _run_parts(out, parts, settings, resolved, save_steps, quiet, export)
+    done.folds = found
+    return done
+
+
 def train(
     data:str, # Folder with sequences.json, as `rpa gait prepare` writes it
     output_dir:str='gait_model', # Folder of this run: checkpoints, logs, best_model
@@ -955,20 +997,10 @@ def train(
     no_export:bool=False, # Without ONNX
 )->GaitTrained:
     "Train the gait model, or go on with a run that was stopped"
-    settings = {k:v for k,v in locals().items() if k in GAIT_DECIDING}|dict(augmentation=not no_augmentation)
+    given = dict(locals())
+    settings = {k:given[k] for k in GAIT_DECIDING}|dict(augmentation=not no_augmentation, features=FEATURES_VERSION)
     _check_settings(**settings, folds=folds, save_steps=save_steps)
-    where = pick_device(device)
-    resolved = dict(device=where.type, precision=pick_precision(precision, where), threads=n_workers(threads))
-    parts = split_runners(read_sequences(_sound(data), fps), val_ratio, test_ratio, seed)
-    out = Path(output_dir)
-    with locked(out):
-        if restart:
-            _clear(out)
-            open_run(out, _gait_plan(parts, settings, resolved), True)
-        found = _cross_validate(out, parts, folds, settings, resolved, save_steps, no_progress) if folds else None
-        done = _run_parts(out, parts, settings, resolved, save_steps, no_progress, not no_export)
-    done.folds = found
-    return _tell(done, data)
+    return _tell(_train(data, Path(output_dir), settings, threads, folds, restart, save_steps, no_progress, not no_export), data)
 
 
 def _sound(data):
@@ -1138,6 +1170,7 @@ def plot_confidence(
 
 def _model(path, int8, use_gpu):
     "The ONNX file; PyTorch where the bundle has none"
+    path = gait_bundle(path)
     if ONNX[int8] in check_gait_bundle(path)['files']: return GaitModel(path, int8, use_gpu)
     say(f'gait test: {path} holds no {ONNX[int8]}, PyTorch answers instead')
     return TorchGait(path, pick_device('auto' if use_gpu else 'cpu'))
@@ -1183,7 +1216,7 @@ def _watch(model, video, out, quiet):
 
 def test(
     data:list, # Data folder with sequences.json, or videos
-    model:str='gait_model/best_model', # Bundle of `rpa gait train`
+    model:str='gait_model/best_model', # Bundle of `rpa gait train`; gait: the model of the package
     output:str='gait_test', # Folder for the JSON and the pictures
     int8:bool=False, # Test the quantised file
     use_gpu:bool=False, # Run on a graphics card if that is possible

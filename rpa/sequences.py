@@ -5,21 +5,23 @@
 # %% auto #0
 __all__ = ['FEATURES', 'FEATURES_VERSION', 'GAP_S', 'FEET', 'LEVELS', 'POSE_WEIGHT', 'LEGS', 'NO_CODE', 'ONNX', 'MIN_FRAMES',
            'features', 'windows', 'cut_windows', 'merge', 'to_frames', 'ConfidenceLevel', 'confidence_level',
-           'pose_confidence', 'overall_confidence', 'seal_bundle', 'check_gait_bundle', 'GaitPrediction', 'calibrated',
-           'GaitModel']
+           'pose_confidence', 'overall_confidence', 'gait_bundle', 'seal_bundle', 'check_gait_bundle', 'GaitPrediction',
+           'calibrated', 'GaitModel']
 
 # %% ../nbs/13b_sequences.ipynb #01c5b7ed
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
+from scipy.ndimage import percentile_filter, uniform_filter1d
 from .core import RpaError, read_json, safe_join, say, sha256, write_json
 from .contacts import facing
 from .pose import Track, lm, midpoint
 from .annotations import ISSUES, PHASES
 
 # %% ../nbs/13b_sequences.ipynb #02b6cd1e
-FEATURES, FEATURES_VERSION = 132, 1 # numbers a frame; raised when the same track gives other numbers
+FEATURES, FEATURES_VERSION = 132, 2 # numbers a frame; raised when the same track gives other numbers
 GAP_S = .1 # Longest step between two frames of a film that is interpolated over, s
 FEET = ('left_ankle', 'right_ankle', 'left_heel', 'right_heel', 'left_foot_index', 'right_foot_index')
 
@@ -54,6 +56,20 @@ def _level(y, fps):
     return (total[b]-total[a])/np.maximum(count[b]-count[a], 1)
 
 
+def _height(track):
+    "Twice the height of the hips over the lower foot, steadied over a second, (n,) px"
+    y, n = track.xy[...,1].astype(float), max(1, round(float(track.fps)))
+    hip = midpoint(track.xy.astype(float), 'left_hip', 'right_hip')[:,1]
+    sole = lm(*FEET[2:]) if np.isfinite(y[:,lm(*FEET[2:])]).any() else lm(*FEET[:2])
+    tall = np.nan_to_num(y[:,sole], nan=-np.inf).max(1)-hip
+    ok = np.isfinite(tall)&(tall>0)
+    if not ok.any(): return track.height_px
+    at = np.flatnonzero(ok)
+    known = percentile_filter(tall[at], 75, size=min(n, len(at)), mode='nearest')
+    level = uniform_filter1d(known, min(n, len(at)), mode='nearest')
+    return 2*np.interp(np.arange(len(y)), at, level)*(1 if sole[0]==lm(FEET[2]) else 1.08)
+
+
 def features(
     track:Track, # One person
     fps:float=30., # Rate of the model, Hz
@@ -63,7 +79,7 @@ def features(
     if not fps>0: raise RpaError(f'features: fps must be > 0 Hz, got {fps}')
     times = _ticks(track.t_s, fps)
     at, way = _between(track.t_s, times), facing(track)
-    xy, score, height = at(track.xy), at(track.score), at(track.height_px)[:,None]
+    xy, score, height = at(track.xy), at(track.score), at(_height(track))[:,None]
     hip = midpoint(xy, 'left_hip', 'right_hip')
     x, y = way*(xy[...,0]-hip[:,:1])/height, (_level(hip[:,1], fps)[:,None]-xy[...,1])/height
     out = np.stack([x, y, 0*x, np.clip(score, 0, 1)], -1).clip(-3, 3)
@@ -169,6 +185,15 @@ ONNX = {False:'gait_model.onnx', True:'gait_model_int8.onnx'} # by whether int8 
 _ABOUT = {'format', 'kind', 'input', 'heads', 'calibration', 'data', 'scores', 'training', 'export', 'versions', 'files'}
 
 
+def gait_bundle(
+    path:str, # Folder of a model, an ONNX file in it, or 'gait'
+)->Path: # Its folder
+    "Where a gait model lies; `gait` is the one in the package"
+    path = Path(path)
+    if str(path)=='gait': return Path(str(files('rpa')))/'weights'/'gait'
+    return path.parent if path.suffix=='.onnx' else path
+
+
 def seal_bundle(
     folder:str, # Folder with the files of a bundle
     about:dict, # input, heads, calibration, data, scores, training, export, versions
@@ -211,8 +236,8 @@ class GaitPrediction:
     "What the model says about a track"
     t_s:np.ndarray # Times of the film's frames, (n,), s
     probs:np.ndarray # Probability of each of `PHASES`, (n,4); NaN where the person was not seen
-    form:float|None # Form, 0–10; None: the model was trained without
-    issues:dict # Name from `ISSUES` → 0–1; None: trained without
+    form:float|None # Form, 0–10; None: the model was trained without, or nobody vouches for it
+    issues:dict # Name from `ISSUES` → 0–1; None: likewise
     confidence:float # Calibrated: expected share of frames whose phase is right, 0–1
     level:ConfidenceLevel # Its name and words
     windows:list # Rows {start_s, end_s, seen, confidence, form}
@@ -279,14 +304,14 @@ def _session(file, use_gpu, threads):
 class GaitModel:
     "A trained gait model, run by onnxruntime"
     def __init__(self,
-        path:str, # Folder written by `rpa gait train`, or an ONNX file in it
+        path:str='gait', # Folder written by `rpa gait train`, or an ONNX file in it; gait: the model of the package
         int8:bool=False, # Take the quantised file
         use_gpu:bool=False, # Run on a CUDA graphics card if that is possible
         threads:int=1, # Processor threads
     ):
-        path = Path(path)
-        if path.suffix=='.onnx': path, int8 = path.parent, path.name==ONNX[True]
-        self.path, self.about = path, check_gait_bundle(path)
+        if Path(path).suffix=='.onnx': int8 = Path(path).name==ONNX[True]
+        self.path = path = gait_bundle(path)
+        self.about = check_gait_bundle(path)
         if ONNX[int8] not in self.about['files']:
             raise RpaError(f'{path}: holds no {ONNX[int8]}; write it with rpa.gait_train.export_onnx, or train without --no-export')
         self.session, self.device, self.why = _session(path/ONNX[int8], use_gpu, threads)

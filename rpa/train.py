@@ -193,7 +193,7 @@ def latest_checkpoint(
 # %% ../nbs/04_train.ipynb #6f9b6e40
 class KeepBooks(Callback):
     "Checkpoints, logs, best epoch, early stop"
-    order = 60 # after fastai's own
+    order, who = 60, 'train' # after fastai's own; the job, for messages
     def __init__(self, out, plan, state, seed, save_steps=0, patience=0, quiet=False):
         self.out, self.plan, self.state, self.seed = Path(out), plan, state, seed
         self.save_steps, self.patience, self.quiet = save_steps, patience, quiet
@@ -220,7 +220,7 @@ class KeepBooks(Callback):
         s, n = self.state, len(self.dls.train)
         s.losses.append(self.loss.item()); s.batch += 1
         if not math.isfinite(s.losses[-1]):
-            raise RpaError(f'train: the loss is {s.losses[-1]} in epoch {self.epoch+1}; start anew with a smaller --lr')
+            raise RpaError(f'{self.who}: the loss is {s.losses[-1]} in epoch {self.epoch+1}; start anew with a smaller --lr')
         step = self.epoch*n+s.batch
         self.board.add_scalar('loss/step', s.losses[-1], step)
         self.board.add_scalar('lr', self.opt.hypers[-1]['lr'], step)
@@ -399,10 +399,11 @@ OURS = ('checkpoint-*', 'best_model', 'tensorboard', 'train_config.json', 'train
 def differences(
     old:dict, # Plan of the run that the folder belongs to
     new:dict, # Plan of this run
+    of:str='clips', # What it learns from
 )->list: # Such as 'lr was 5e-05, is 0.0001'
     "What differs between two runs"
     says = [f'{k} was {old["settings"].get(k)}, is {v}' for k,v in new['settings'].items() if old['settings'].get(k)!=v]
-    for k,what in dict(data='the training or validation clips', origin='the weights to start from').items():
+    for k,what in dict(data=f'the training or validation {of}', origin='the weights to start from').items():
         if old[k]!=new[k]: says.append(f'{what} changed')
     return says
 
@@ -411,6 +412,8 @@ def open_run(
     out:str, # Output folder
     plan:dict, # settings, data, origin, resolved, …: what makes the run
     restart:bool=False, # Throw away what an earlier run left
+    who:str='train', # The job, for messages
+    of:str='clips', # What it learns from
 )->dict: # The plan; what was resolved by an earlier part of the same run stays
     "Make the folder ready, or say why it cannot be used"
     out = Path(out)
@@ -418,12 +421,12 @@ def open_run(
     path = out/'train_config.json'
     if path.exists():
         old = read_json(path)
-        if differ := differences(old, json.loads(json.dumps(plan))):
-            raise RpaError(f"train: {out} holds another run ({'; '.join(differ)}); "
+        if differ := differences(old, json.loads(json.dumps(plan)), of):
+            raise RpaError(f"{who}: {out} holds another run ({'; '.join(differ)}); "
                            'pass another --output-dir, or --restart to throw that run away')
         return {**plan, 'resolved':old['resolved']}
     if any(checkpoints(out)) or (out/'best_model').exists():
-        raise RpaError(f'train: {out} holds checkpoints of an unknown run (train_config.json is missing); '
+        raise RpaError(f'{who}: {out} holds checkpoints of an unknown run (train_config.json is missing); '
                        'pass another --output-dir, or --restart to throw them away')
     write_json(path, plan)
     return plan
@@ -438,13 +441,14 @@ def _clear(out):
 @contextmanager
 def locked(
     out:str, # Output folder; made if needed
+    who:str='train', # The job, for messages
 ):
     "Keep a second process out of a folder while this one works there; the system frees it when the process dies"
     Path(out).mkdir(parents=True, exist_ok=True)
     with open(Path(out)/'.lock', 'a') as f:
         try: fcntl.flock(f, fcntl.LOCK_EX|fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RpaError(f'train: another process is training in {out}; wait, or pass another --output-dir') from None
+            raise RpaError(f'{who}: another process is training in {out}; wait, or pass another --output-dir') from None
         yield
 
 # %% ../nbs/04_train.ipynb #4d1cc52a

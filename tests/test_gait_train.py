@@ -13,8 +13,10 @@ from rpa.gait_train import (GaitNet, GaitState, TorchGait, WindowLoader, _unseen
                             read_sequences, refuse_leaks, split_runners, swap_sides, test as gait_test, train, write_int8, write_onnx)
 from rpa.models import PICKLES
 from rpa.pose import lm, save_tracks
-from rpa.sequences import ISSUES, NO_CODE, GaitModel, check_gait_bundle
-from rpa.train import checkpoints, latest_checkpoint
+from rpa.sequences import FEATURES_VERSION, ISSUES, NO_CODE, PHASES, GaitModel, check_gait_bundle
+from rpa.train import checkpoints, latest_checkpoint, locked
+
+TOOLS, SHARED = Path(__file__).parents[1]/'tools', Path(__file__).parents[2]/'shared'/'data'
 
 quick = dict(hidden_dim=16, num_lstm_layers=1, heads=2, batch_size=8, threads=1, no_progress=True, schedule='cosine', lr=3e-3)
 
@@ -55,7 +57,7 @@ def done(data, tmp_path_factory): return train(data, str(tmp_path_factory.mktemp
 def test_bundle(done, data):
     about = check_gait_bundle(done.bundle)
     assert set(about['files'])=={'config.json', 'model.safetensors', 'gait_model.onnx', 'gait_model_int8.onnx'}
-    assert about['input']==dict(version=1, window=30, fps=30.) and about['heads']==dict(phase=True, form=True, issues=[True, True, False])
+    assert about['input']==dict(version=FEATURES_VERSION, window=30, fps=30.) and about['heads']==dict(phase=True, form=True, issues=[True, True, False])
     assert about['scores']['part']=='val' and about['data']['synthetic'] and 0<about['scores']['majority']<1
     parts = split_runners(read_sequences(data))
     assert about['data']['runners']=={p:sorted(s.runner for s in v) for p,v in parts.items()}
@@ -141,7 +143,7 @@ def test_finished_other_settings_restart(done, data, tmp_path, capsys):
     again = train(data, str(out), epochs=3, **quick)
     assert 'is finished, nothing to do' in capsys.readouterr().out and digest(out/'best_model')==before and len(again.history)==3
     with pytest.raises(RpaError, match='lr was 0.003, is 0.001'): train(data, str(out), epochs=3, **quick|dict(lr=1e-3))
-    with pytest.raises(RpaError, match='training or validation clips changed'): train(recordings(9), str(out), epochs=3, **quick)
+    with pytest.raises(RpaError, match='training or validation recordings changed'): train(recordings(9), str(out), epochs=3, **quick)
     shutil.rmtree(out/'best_model') # killed between the last epoch and the export
     train(data, str(out), epochs=3, **quick)
     assert digest(out/'best_model')==before
@@ -173,6 +175,25 @@ def test_unlabelled_is_not_swing():
     hidden[30:60] = np.nan
     s = read_sequences([replace(r, track=replace(r.track, xy=hidden))])[0]
     assert (s.phase[~s.mask]==-1).all() and (~s.mask).sum()==15
+
+
+def test_phases_at_the_ticks_of_the_model():
+    "A film of 25 Hz has its labels at other moments than the model has its frames"
+    r = recording(3, fps=25)
+    s, = read_sequences([r])
+    for t,p in zip(s.times, s.phase):
+        truth, = [q['phase'] for q in r.phases if q['start_s']-1e-6<=t<q['end_s']-1e-6] or ['']
+        assert p==(PHASES.index(truth) if truth else -1)
+
+
+def test_messages_of_this_job(done, data, tmp_path):
+    "What comes from the shared machinery speaks of gait train and of recordings"
+    out = shutil.copytree(done.output_dir, tmp_path/'run')
+    with pytest.raises(RpaError, match='^gait train: .* holds another run .*lr was'): train(data, str(out), epochs=3, **quick|dict(lr=1e-3))
+    with pytest.raises(RpaError, match='^gait train: .*the training or validation recordings changed'): train(data[:6], str(out), epochs=3, **quick)
+    with locked(out), pytest.raises(RpaError, match='^gait train: another process'): train(data, str(out), epochs=3, **quick)
+    (out/'train_config.json').unlink()
+    with pytest.raises(RpaError, match='^gait train: .*unknown run'): train(data, str(out), epochs=3, **quick)
 
 
 def test_losses():
@@ -391,3 +412,56 @@ def test_data_with_errors_are_not_learned_from(tmp_path):
     save_recordings(tmp_path/'data', recordings)
     with pytest.raises(RpaError, match='(?s)has errors.*1 runner in all'): train(str(tmp_path/'data'), str(tmp_path/'out'), epochs=1, no_progress=True)
     assert not (tmp_path/'out').exists()
+
+
+@pytest.fixture
+def maker(monkeypatch):
+    "tools/make_gait.py as a module"
+    monkeypatch.syspath_prepend(str(TOOLS))
+    import make_gait
+    return make_gait
+
+
+def test_films_of_computed_runners(maker):
+    "The same runner at any rate, from any side: phases are those of the motion, moved with the film"
+    m = next(m for i in range(20) if maker.plausible(m := maker.computed(i, 3.)))
+    assert m.form is not None and set(m.issues)==set(ISSUES)
+    rates, ways = set(), set()
+    for k in range(12):
+        r = maker.film(m, k, 2.)
+        again = maker.film(m, k, 2.)
+        np.testing.assert_array_equal(r.track.xy, again.track.xy)
+        rates.add(float(r.fps)); ways.add(r.camera)
+        s, = read_sequences([r])
+        assert (s.phase>=0).all() and set(s.phase)==set(range(4)) and abs(len(s)/30-2)<.1
+        lengths = {p['phase']:p['end_s']-p['start_s'] for p in r.phases[2:-2]}
+        stance = lengths['contact']+lengths['mid_stance']+lengths['toe_off']
+        assert abs(lengths['mid_stance']/stance-.5)<.01
+    assert len(rates)>3 and ways=={'side', 'oblique'}
+
+
+@pytest.mark.skipif(not (SHARED/'action/cmu').exists(), reason='data/action/cmu is not here')
+def test_people_of_cmu(maker):
+    "Feet come in turn; a heel lies behind and below its ankle; who does not go straight on is left out"
+    people, left = maker.mocap(SHARED/'action'/'cmu')
+    assert sum(m.pace=='running' for m in people)==5 and len(people)>=40 and any(n=='cmu_walking_50' for n,_ in left)
+    assert {m.name for m in people}>=set(maker.HELD_OUT)
+    for m in people:
+        landed = [e['side'] for e in m.events if e['event']=='initial_contact']
+        assert len(landed)>1 and all(a!=b for a,b in zip(landed, landed[1:])), m.name
+        heel, ankle, toe = (m.xyz[:,lm(f'left_{n}')] for n in ('heel', 'ankle', 'foot_index'))
+        np.testing.assert_allclose(np.linalg.norm(heel-ankle, axis=1), np.hypot(*maker.SOLE['heel']), rtol=1e-6)
+        down = np.argmin(m.xyz[:,lm('left_foot_index'),1]+heel[:,1])
+        assert heel[down,0]<ankle[down,0]<toe[down,0] and heel[down,1]<ankle[down,1], m.name
+
+
+@pytest.mark.skipif(not (SHARED/'gait').exists(), reason='data/gait is not here')
+def test_real_people_with_the_model_of_the_package(maker):
+    "Markers and force plates, nobody of whom was learned from; as scores.json says"
+    told = read_json(GaitModel('gait').path/'scores.json')['real']
+    for q,name in ((False, 'float32'), (True, 'int8')):
+        for kind,least in (('running', .80), ('walking', .85)):
+            s = evaluate(GaitModel('gait', q), read_sequences(maker.real_recordings(SHARED)[kind]))
+            assert s.phase.accuracy==pytest.approx(told[name][kind]['phase']['accuracy'], abs=.02)
+            assert s.phase.accuracy>least and s.phase.accuracy>s.phase.majority+.2 and s.confidence['ece']<.1
+    assert abs(told['int8']['running']['phase']['accuracy']-told['float32']['running']['phase']['accuracy'])<.02

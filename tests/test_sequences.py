@@ -1,13 +1,15 @@
 "What the lessons of 13b_sequences cannot show: odd tracks, odd bundles, every length of sequence"
 import subprocess, sys
 from dataclasses import replace
+from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from rpa.annotations import frame_phases, synthetic_recording
 from rpa.core import RpaError, read_json, write_json
 from rpa.pose import Track, lm
 from rpa.sequences import (FEATURES_VERSION, GaitModel, GaitPrediction, PHASES, calibrated, check_gait_bundle, confidence_level,
-                           cut_windows, features, merge, overall_confidence, pose_confidence, seal_bundle, to_frames, windows)
+                           cut_windows, features, gait_bundle, merge, overall_confidence, pose_confidence, seal_bundle, to_frames, windows)
 from rpa.synth import Lap, RunnerSpec
 
 
@@ -161,3 +163,56 @@ def test_bundles_that_are_refused(tmp_path):
 def test_import_is_light():
     code = "import sys, rpa.sequences; print([m for m in ('torch', 'transformers', 'fastai', 'onnxruntime', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip()=='[]'
+
+
+@pytest.mark.parametrize('lost', [('left_knee', 'right_knee'), ('left_shoulder', 'right_shoulder', 'nose', 'left_ear', 'right_ear'),
+                                  tuple(f'{s}_{n}' for s in ('left', 'right') for n in ('shoulder', 'knee', 'elbow', 'wrist'))])
+def test_size_needs_no_knees_and_no_head(lost):
+    "Markers often lack them; the legs that are there keep their size and place"
+    track = toy(seconds=3)
+    xy = track.xy.copy()
+    xy[:,lm(*lost)] = np.nan
+    box = np.concatenate([np.nanmin(xy, 1), np.nanmax(xy, 1)], 1)
+    a, b = (features(t)[0].reshape(-1, 33, 4)[:,lm('left_heel', 'right_heel', 'left_foot_index')] for t in (track, replace(track, xy=xy, box=box)))
+    np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_size_of_ankles_alone():
+    track = toy(seconds=3)
+    xy = track.xy.copy()
+    xy[:,lm('left_heel', 'right_heel', 'left_foot_index', 'right_foot_index')] = np.nan
+    a, b = (features(t)[0].reshape(-1, 33, 4)[:,lm('left_knee'),1] for t in (track, replace(track, xy=xy)))
+    assert abs(np.ptp(a)/np.ptp(b)-1)<.08
+
+
+def test_the_model_of_the_package():
+    "By name, from ONNX alone, on computed runners that it has never seen"
+    code = ("import sys; from rpa.sequences import GaitModel; m = GaitModel('gait'), GaitModel('gait', int8=True); "
+            "print([n for n in ('torch', 'transformers', 'fastai') if n in sys.modules], m[0].fps)")
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip()=='[] 30.0'
+    folder = gait_bundle('gait')
+    assert folder.parent.name=='weights' and sum(p.stat().st_size for p in folder.iterdir())<3e6
+    assert all(about in (folder/'README.md').read_text() for about in check_gait_bundle(folder)['files'] if about.endswith('.onnx'))
+    both, right, same, common = [GaitModel('gait'), GaitModel(folder/'gait_model_int8.onnx')], [], [], []
+    for i,(fps,yaw,turn) in enumerate(((30, 0, 1), (60, 25, -1), (120, -40, 1), (50, 10, -1), (25, 0, 1), (240, 30, 1))):
+        r = synthetic_recording(700+i, fps, 4., yaw, noise_px=1., turn=turn)
+        truth, said = frame_phases(r), [m.predict(r.track) for m in both]
+        right.append((said[0].phase==truth).mean())
+        common.append(np.bincount(truth[truth>=0], minlength=4).max()/len(truth))
+        same.append((said[0].phase==said[1].phase).mean())
+        assert said[0].form is None and set(said[0].issues.values())=={None}, 'nobody vouches for these with people'
+    assert np.mean(right)>np.mean(common)+.35 and min(right)>.6, right
+    assert min(same)>.97, same
+
+
+def test_what_is_shipped_is_what_is_told():
+    "The figures of the page come from the folder, and belong to this model"
+    folder = gait_bundle('gait')
+    found = read_json(folder/'scores.json')
+    assert set(found)=={'recipe', 'mocap', 'held_out', 'real'} and set(found['real'])=={'float32', 'int8'}
+    about = check_gait_bundle(folder)
+    assert not set(about['data']['runners']['train'])&set(about['data']['runners']['val'])
+    for kind in ('running', 'walking'):
+        s = found['real']['float32'][kind]
+        assert s['phase']['accuracy']>s['phase']['majority'] and s['confidence']['ece']<.1 and len(s['phase']['per_class'])==4
+    assert Path(gait_bundle('x/gait_model.onnx'))==Path('x') and gait_bundle('y')==Path('y')
