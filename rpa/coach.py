@@ -698,7 +698,7 @@ def gait(
     output:str='', # JSON to write, or a folder; page and drawn film go beside it. Empty: the folder gait
     keypoints:str='', # Keypoints of another pose model for the film
     markers:str='', # Marker map of a TRC file, YAML: left_heel: LCAL …
-    model:str='', # Folder written by `rpa gait train`; empty: physics alone
+    model:str='', # gait (the model of the package) or a folder written by `rpa gait train`; empty: physics alone
     use_gpu:bool=False, # Run the model on a graphics card
     true_fps:float=0., # Rate the film was taken at, Hz, for slow motion; 0: what the file says
     height_cm:float=0., # Body height, cm; 0: not known
