@@ -715,7 +715,8 @@ def gait(
     paths = [video] if isinstance(video, (str, Path)) else list(video)
     if trc and not height_cm and any(Path(p).suffix.lower()!='.trc' for p in paths): raise RpaError('gait: --trc needs the size of a px; pass --height-cm')
     if keypoints and len(paths)>1: raise RpaError('gait: --keypoints belong to one film; pass one film at a time')
-    stems, failures, results = _spare(_stems(paths, output), [*paths, keypoints, markers], output), Failures(), []
+    ends = ['json', *[e for e,no in (('html', no_report), ('mp4', no_video), ('trc', not trc)) if not no]]
+    stems, failures, results = _spare(_stems(paths, output), [*paths, keypoints, markers], output, ends), Failures(), []
     if markers: read_marker_map(markers)
     wh = _size(size)
     analyzer = GaitAnalyzer(model or None, use_gpu, true_fps, height_cm, mirrored)
@@ -735,10 +736,10 @@ def gait(
     if failures: failures.save(stems[0].parent)
     return Coached(results, failures)
 
-def _spare(stems, sources, output): # Never over what is read: another name, or no where the name was given
+def _spare(stems, sources, output, ends): # Never over what is read: another name, or no where the name was given
     taken, out = {Path(p).resolve() for p in sources if p}, []
     for s in stems:
-        hit = [f'{s}.{e}' for e in ('json', 'html', 'mp4', 'trc') if Path(f'{s}.{e}').resolve() in taken]
+        hit = [f'{s}.{e}' for e in ends if Path(f'{s}.{e}').resolve() in taken]
         if hit and output.lower().endswith('.json'): raise RpaError(f'gait: --output {output} would write over {hit[0]}; choose another name')
         out.append(s.with_name(f'{s.name}_gait') if hit else s)
     return out

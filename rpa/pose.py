@@ -831,22 +831,28 @@ def read_marker_map(
         raise RpaError(f'read_trc: the marker map {path} must be lines of landmark: marker, such as left_heel: LCAL or left_hip: [LASI, LPSI]')
     return given
 
-def _marker_map(names, markers): # {landmark: [marker, …]}
-    if markers is None:
-        found = {}
-        for n in names: found.setdefault(_landmark(n), []).append(n)
-        for s in ('left', 'right'): found.setdefault(f'{s}_hip', found.get(f'{s}_pelvis', []))
-    else:
-        given = read_marker_map(markers) if isinstance(markers, (str, Path)) else markers
-        if bad := [k for k in given if k not in _LM and _landmark(k) not in _LM]:
-            raise RpaError(f'read_trc: the marker map must name landmarks of rpa.pose.LANDMARKS; got {bad[0]!r}')
-        found = {}
-        for k,v in given.items():
-            name = k if k in _LM else _landmark(k)
-            if name in found: raise RpaError(f'read_trc: the marker map names {name} twice; give several markers as a list, {name}: [A, B]')
-            found[name] = [v] if isinstance(v, str) else list(v)
-        if bad := [m for v in found.values() for m in v if m not in names]:
-            raise RpaError(f"read_trc: the marker map names {bad[0]!r}, and the file has no such marker; it has {', '.join(names)}")
+def _usual_map(names): # {landmark: [marker, …]} by the usual names
+    found = {}
+    for n in names: found.setdefault(_landmark(n), []).append(n)
+    for s in ('left', 'right'): found.setdefault(f'{s}_hip', found.get(f'{s}_pelvis', []))
+    return found
+
+def _given_map(names, markers): # The same from a map that somebody wrote
+    given, found = read_marker_map(markers) if isinstance(markers, (str, Path)) else markers, {}
+    if bad := [k for k in given if k not in _LM and _landmark(k) not in _LM]:
+        raise RpaError(f'read_trc: the marker map must name landmarks of rpa.pose.LANDMARKS; got {bad[0]!r}')
+    for k,v in given.items():
+        name = k if k in _LM else _landmark(k)
+        if name in found: raise RpaError(f'read_trc: the marker map names {name} twice; give several markers as a list, {name}: [A, B]')
+        found[name] = [v] if isinstance(v, str) else list(v)
+    if bad := [m for v in found.values() for m in v if m not in names]:
+        raise RpaError(f"read_trc: the marker map names {bad[0]!r}, and the file has no such marker; it has {', '.join(names)}")
+    return found
+
+def _marker_map(names, markers): # {landmark: [marker, …]}; what a map does not name goes by the usual names
+    given = {} if markers is None else _given_map(names, markers)
+    used = {m for v in given.values() for m in v}
+    found = _usual_map([n for n in names if n not in used])|given
     found = {k:v for k,v in found.items() if k in _LM and v}
     if missing := [k for k in ('left_heel', 'left_foot_index', 'left_hip', 'right_heel', 'right_foot_index', 'right_hip') if k not in found]:
         raise RpaError(f"read_trc: a marker must stand for {', '.join(missing)}; write a marker map (left_heel: NAME …) and pass it with "
@@ -877,7 +883,7 @@ def _sagittal(p): # {landmark: (n,3)} → up axis, forward direction in the plan
 
 def read_trc(
     path, # TRC file
-    markers=None, # Marker map, {landmark: marker or list of markers}, or a YAML file that holds one; None: by the usual names
+    markers=None, # Marker map, {landmark: marker or list of markers}, or a YAML file that holds one; what it does not name goes by the usual names
 )->list: # One track in mm, projected on the vertical plane in which the feet point; it faces right
     "Read markers as OpenSim, Sports2D and Pose2Sim write them"
     rate, names, t_s, xyz = _trc_table(path)

@@ -1,14 +1,15 @@
 "`rpa gait`: what it writes, what it says, and what it refuses"
 import json, subprocess, sys
 from dataclasses import replace
+from pathlib import Path
 import numpy as np
 import pytest
 import rpa.coach
-from rpa.coach import (NAMES, FilmPass, GaitAnalyzer, at_rate, choose_track, draw_film, gait, jumps, one_way, parted, save_result, source_kind, unmirrored, view_deg,
+from rpa.coach import (_spare, NAMES, FilmPass, GaitAnalyzer, at_rate, choose_track, draw_film, gait, jumps, one_way, parted, save_result, source_kind, unmirrored, view_deg,
     watch)
 from rpa.core import RpaError, as_fps, read_json
 from rpa.pipelines import main
-from rpa.pose import Track, lm, load_tracks, midpoint, save_tracks, track_people, write_trc
+from rpa.pose import Track, lm, load_tracks, midpoint, read_trc, save_tracks, track_people, write_trc
 from rpa.processing import find_runs
 from rpa.synth import Lap, Motion, RunnerSpec
 from rpa.video import probe, read_frames, write_video
@@ -185,6 +186,9 @@ def test_nothing_is_written_over_what_is_read(tmp_path, monkeypatch, capsys):
     rows = [dict(image_id=f'{i}.jpg', category_id=1, score=1, keypoints=[1.]*51) for i in range(3)]
     (tmp_path/'kp.json').write_text(json.dumps(rows))
     assert main(['gait', 'kp.json', '--output', 'kp.json'])==1 and 'would write over' in capsys.readouterr().err
+    stems = [Path('run300')]
+    assert _spare(stems, ['run300.trc'], 'run300.json', ['json', 'html'])==stems # no TRC is written
+    with pytest.raises(RpaError, match='would write over run300.trc'): _spare(stems, ['run300.trc'], 'run300.json', ['json', 'trc'])
     assert json.loads((tmp_path/'kp.json').read_text())==rows
 
 
@@ -347,6 +351,17 @@ def test_two_runners_cross(seed):
 # --- left and right
 
 HAMNER = dict(left_heel='LCAL', right_heel='RCAL', left_foot_index='LTOE', right_foot_index='RTOE', left_hip=['LASI', 'LPSI'], right_hip=['RASI', 'RPSI'])
+
+
+def test_a_map_of_the_feet_alone_is_enough():
+    "What a map does not name goes by the usual names; a marker that it names stands for nothing else"
+    p = GAIT/'hamner/subject04_run300_markers.trc'
+    if not p.exists(): pytest.skip('marker recordings are not here (../shared/data/gait)')
+    feet = {k:v for k,v in HAMNER.items() if not k.endswith('hip')}
+    one, two = read_trc(p, feet)[0], read_trc(p, HAMNER)[0]
+    for name in HAMNER: np.testing.assert_allclose(np.diff(one.point(name), axis=0), np.diff(two.point(name), axis=0), atol=1e-3)
+    odd = read_trc(p, feet|dict(left_ankle='LASI', right_ankle='RASI'))[0]
+    assert np.abs(odd.point('left_hip')-one.point('left_hip')).max()>20 # LPSI alone is left for it
 
 
 @pytest.mark.parametrize('name', ['subject01_run200', 'subject04_run300', 'subject04_run400'])
