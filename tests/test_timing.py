@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 import numpy as np
 import pytest
-from rpa.core import RpaError, timecode, write_text
+from rpa.core import RpaError, write_text
 from rpa.courses import Course, Ride
 from rpa.timing import AlignFraming, Embedding, download, embed, features_of, fetched, frame_shown, get_framing, load_config
 from rpa.video import probe
