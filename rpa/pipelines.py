@@ -35,6 +35,12 @@ VERBS = {
     'timing view':     ('timing_find', 'view', 'predictions_json'),
     'timing curve':    ('timing_find', 'curve', 'config', 'features', 'output'),
     'timing validate': ('timing_find', 'validate', 'config', 'features'),
+    'timing samples':  ('timing_pairs', 'samples', 'config', 'output_path'),
+    'timing inspect-samples': ('timing_pairs', 'inspect_samples', 'csv_path', 'config'),
+    'timing features': ('timing_pairs', 'features', 'config', 'output_dir'),
+    'timing preprocess': ('timing_pairs', 'preprocess', 'csv_path', 'features', 'output_dir'),
+    'timing train':    ('timing_pairs', 'train', 'data', 'output_dir'),
+    'timing search':   ('timing_pairs', 'search', 'config', 'features'),
     'run':             ('pipelines', 'run', 'notebook'),
     'demo':            ('pipelines', 'demo'),
 } # verb, of one word or two: (module, function, *arguments given without a flag)

@@ -332,7 +332,10 @@ class Alike:
         y:np.ndarray, # Target, (m, D)
     ):
         self.x, self.y = x, np.ascontiguousarray(y.T)
-        one, two = (sum(f(x[i:i+self.block]@self.y) for i in range(0, len(x), self.block)) for f in (lambda v: v.sum(0), lambda v: (v*v).sum(0)))
+        one = two = np.zeros(len(y))
+        for i in range(0, len(x), self.block):
+            v = x[i:i+self.block]@self.y
+            one, two = one+v.sum(0), two+np.einsum('ij,ij->j', v, v)
         self.mean = one/len(x)
         self.spread = np.sqrt(np.maximum(two/len(x)-self.mean**2, 0))+.05
 
