@@ -11,7 +11,7 @@ __all__ = ['EDIT_FPS', 'BUILT_IN', 'SMALL_PX', 'CELLS', 'RATE_HZ', 'WALK_HZ', 'S
 
 # %% ../nbs/14_timing.ipynb #5b40fc46
 import difflib, importlib, os, re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Optional
@@ -373,7 +373,7 @@ def walk(
         w = np.asarray(v, float)-SHIFT
         if i==0: best, step = w.copy(), np.zeros(m, np.uint8)
         else:
-            both, down = np.r_[w[0], total[:-1]+2*w[1:]], total+w-GAP
+            both, down = np.concatenate([w[:1], total[:-1]+2*w[1:]]), total+w-GAP
             step = np.where(both>=down, 1, 2).astype(np.uint8)
             best = np.maximum(both, down)
             if step[0]==1: step[0] = 0
@@ -583,8 +583,11 @@ class AlignFraming(Framing):
         "The walk, and why it is not to be believed"
         n, m = alike.shape
         w = walk(alike.rows(), n, m)
-        other = walk(alike.rows(np.arange(n)[::-1]), n, m)
-        chance = max(0., walk(alike.rows(np.roll(np.arange(n)[::-1], n//2)), n, m).score)
+        step = 2 if n*m>1e6 else 1 # chance needs no detail
+        rough = Alike(alike.x[::step], alike.y.T[::step]) if step>1 else alike
+        n, m = rough.shape
+        other, chance = (walk(rough.rows(order), n, m) for order in (np.arange(n)[::-1], np.roll(np.arange(n)[::-1], n//2)))
+        other, chance = replace(other, score=step*other.score), max(0., step*chance.score)
         if other.score>SURER*max(w.score, 20) and other.mean>ENOUGH: return w, 'the course is there, but backwards'
         if w.score<SURER*max(chance, other.score, 20) or w.mean<ENOUGH: return w, 'the course was not found: it is another one, or it is ridden the other way'
         return w, ''
