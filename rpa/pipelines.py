@@ -31,6 +31,18 @@ VERBS = {
     'gait prepare':    ('annotations', 'prepare', 'source'),
     'gait train':      ('gait_train', 'train', 'data'),
     'gait test':       ('gait_train', 'test', 'data'),
+    'timing download': ('timing', 'download', 'config'),
+    'timing inspect-splits': ('timing_find', 'inspect_splits', 'config'),
+    'timing find':     ('timing_find', 'find', 'config', 'features', 'predictions_json'),
+    'timing view':     ('timing_find', 'view', 'predictions_json'),
+    'timing curve':    ('timing_find', 'curve', 'config', 'features', 'output'),
+    'timing validate': ('timing_find', 'validate', 'config', 'features'),
+    'timing samples':  ('timing_pairs', 'samples', 'config', 'output_path'),
+    'timing inspect-samples': ('timing_pairs', 'inspect_samples', 'csv_path', 'config'),
+    'timing features': ('timing_pairs', 'features', 'config', 'output_dir'),
+    'timing preprocess': ('timing_pairs', 'preprocess', 'csv_path', 'features', 'output_dir'),
+    'timing train':    ('timing_pairs', 'train', 'data', 'output_dir'),
+    'timing search':   ('timing_pairs', 'search', 'config', 'features'),
     'run':             ('pipelines', 'run', 'notebook'),
     'demo':            ('pipelines', 'demo'),
 } # verb, of one word or two: (module, function, *arguments given without a flag)
@@ -72,10 +84,15 @@ _TYPES = {'str':str, 'int':int, 'float':float}
 def _flag(p): return '--' + p.name.replace('_', '-')
 
 
+def _many(p): # How often a word without a flag may stand, and what it is where it does not
+    if p.kind=='list': return dict(nargs='+')
+    return {} if p.default is ... else dict(nargs='?', default=p.default)
+
+
 def _add(parser, p, positional):
     note = '' if p.kind=='bool' or p.default in (..., None, '') else f' (default {p.default})'
     kw = dict(dest=p.name, help=(p.help + note).replace('%', '%%'))
-    if p.name in positional: return parser.add_argument(p.name, help=kw['help'], nargs='+' if p.kind=='list' else None)
+    if p.name in positional: return parser.add_argument(p.name, help=kw['help'], **_many(p))
     if p.default is not ...: kw['default'] = p.default
     else: kw['required'] = True
     if p.kind=='bool' and p.default is True:
@@ -128,7 +145,7 @@ def _read_verb(verb):
 def overview()->str: # Text for a terminal
     "What `rpa --help` prints: the verbs, a line each"
     what = 'Running pattern analysis: raw running video in, foot-strike verdict out.'
-    lines = [f'  {v:<16} {_read_verb(v)[0]}' for v in VERBS]
+    lines = [f'  {v:<23} {_read_verb(v)[0]}' for v in VERBS]
     more = '`rpa VERB --help` lists the flags of a verb.'
     return '\n'.join(['usage: rpa VERB [flags]', '', what, '', *lines, '', more])
 
@@ -138,6 +155,13 @@ def _unknown(verb):
     print(f"rpa: no verb {verb!r}" + (f'; did you mean {close[0]!r}?' if close else '') +
           f"\nverbs: {', '.join(VERBS)}", file=sys.stderr)
     return 2
+
+
+def _group(argv, verbs):
+    "A first word that needs a second"
+    asked = argv[1:2] in ([], ['-h'], ['--help'])
+    print('\n'.join([f'rpa {argv[0]}: one of', *(f'  rpa {v:<23} {_read_verb(v)[0]}' for v in verbs)]), file=sys.stdout if asked else sys.stderr)
+    return 0 if argv[1:2] in (['-h'], ['--help']) else 2
 
 
 def _call(verb, kwargs):
@@ -160,6 +184,7 @@ def main(
     if argv[:1] in (['--version'], ['-V']): print(f'rpa {rpa.__version__}'); return 0
     if not argv or argv[0] in ('-h', '--help', 'help'): print(overview()); return 0 if argv else 2
     verb = next((v for v in (' '.join(argv[:2]), argv[0]) if v.replace('_', '-') in VERBS), '').replace('_', '-')
+    if not verb and (group := [v for v in VERBS if v.startswith(f'{argv[0]} ')]): return _group(argv, group)
     if not verb: return _unknown(argv[0])
     doc, params, positional = _read_verb(verb)
     parser = make_parser(f'rpa {verb}', doc, params, positional)
