@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['OVERRUN_S', 'PRESETS', 'LONE', 'LOOK_AHEAD', 'LOOK_GAP_S', 'LOOK_PLAY_S', 'IOUS', 'LONG_S', 'ALIKE', 'HEURISTIC_GRID',
-           'DECODING_GRID', 'FeatureSeries', 'read_series', 'check_truth', 'read_manifest_json', 'read_truth',
-           'Labelled', 'join_truth', 'window_labels', 'Rally', 'Decoding', 'runs', 'decode', 'Heuristics', 'Suggested',
-           'heuristics', 'three_states', 'merge_touching', 'apply_heuristics', 'iou_table', 'match', 'RallyScores',
-           'score_rallies', 'Scored', 'settings_of', 'GridFound', 'grid_search', 'synthetic_match', 'write_intervals']
+           'DECODING_GRID', 'FeatureSeries', 'as_series', 'read_series', 'check_truth', 'read_manifest_json',
+           'read_truth', 'Labelled', 'join_truth', 'window_labels', 'Rally', 'Decoding', 'runs', 'decode', 'Heuristics',
+           'Suggested', 'heuristics', 'three_states', 'merge_touching', 'apply_heuristics', 'iou_table', 'match',
+           'RallyScores', 'score_rallies', 'Scored', 'settings_of', 'GridFound', 'grid_search', 'synthetic_match',
+           'write_intervals']
 
 # %% ../nbs/10a_intervals.ipynb #2bebf818
 import csv, gzip, itertools, json, re
@@ -111,7 +112,7 @@ def _read_csv_series(path, fps, video):
     if clock is None: raise RpaError(f'{path}: a column time_s or frame is needed; got {", ".join(head[:8])}')
     if clock=='frame' and fps is None:
         raise RpaError(f'{path}: counts frames and does not say how many a second; give the rate of the video (fps), such as 29.97')
-    columns = [c for c in head if c not in ('video', 'frame', 'time_s', 't_s')]
+    columns = [c for c in head if c not in ('video', 'frame', 'time_s', 't_s', 'start_s', 'end_s')]
     if not columns: raise RpaError(f'{path}: no features; columns beside the time and the video are needed')
     which = [r[head.index('video')].strip() for r in rows] if 'video' in head else [video]*len(rows)
     at, out = [head.index(c) for c in columns], []
@@ -122,7 +123,10 @@ def _read_csv_series(path, fps, video):
         x = np.array([[_number(rows[i][k], path, i, c) for k,c in zip(at, columns)] for i in mine], np.float32)
         if not np.isfinite(x).any(): raise RpaError(f'{path}: every feature is missing')
         step = _step(t[np.isfinite(t)], path)
-        out.append(FeatureSeries(_unseen(x, columns), t, columns, 1/float(as_fps(fps)) if clock=='frame' else step, step, v, about=dict(kind='table')))
+        window = 1/float(as_fps(fps)) if clock=='frame' else step
+        if {'start_s', 'end_s'}<=set(head):
+            window = float(np.median([_number(rows[i][head.index('end_s')], path, i, 'end_s')-_number(rows[i][head.index('start_s')], path, i, 'start_s') for i in mine]))
+        out.append(FeatureSeries(_unseen(x, columns), t, columns, window, step, v))
     return out
 
 
@@ -140,6 +144,7 @@ def _arrays(path):
 
 def _about(meta):
     out = {}
+    if 'rpa_features' in meta: return json.loads(meta['rpa_features'])
     for k,v in meta.items():
         try: out[k] = json.loads(v)
         except (json.JSONDecodeError, TypeError): out[k] = v
@@ -148,15 +153,29 @@ def _about(meta):
 
 def _read_array_series(path, fps, video):
     got, meta = _arrays(path)
-    about, x, t = _about(meta), got.get('features'), got.get('times_s', got.get('times'))
+    about = _about(meta)
+    x, t = (next((got[k] for k in names if k in got), None) for names in (('features', 'x'), ('times_s', 'time_s', 't_s')))
     if x is None or t is None or np.ndim(x)!=2: raise RpaError(f'{path}: features (rows, columns) and times_s (rows) are needed; got '
         + ', '.join(f'{k} {v.shape}' for k,v in got.items()))
     columns = [str(c) for c in got['columns']] if 'columns' in got else about.get('columns') or [f'f{i}' for i in range(x.shape[1])]
     step = float(about.get('stride_s') or got.get('stride_s', 0)) or _step(np.asarray(t, float), path)
-    window = float(about.get('window_s') or got.get('window_s', 0)) or step
+    bounds = float(np.median(got['end_s']-got['start_s'])) if {'start_s', 'end_s'}<=set(got) else 0.
+    window = float(about.get('window_s') or got.get('window_s', 0) or bounds) or step
     name = str(about.get('video') or got.get('video', '') or video)
     return [FeatureSeries(_unseen(np.asarray(x, np.float32), columns), t, columns, window, step, name, about.get('group', ''),
                           float(about.get('duration_s') or about.get('length_s') or 0), about)]
+
+
+def as_series(
+    features, # `Features` of the page before: x, times_s, start_s, end_s, meta
+    group:str='', # What must not straddle a split; '' stands for the video
+)->FeatureSeries:
+    "Features of the page before as a series"
+    m, x = features.meta, np.asarray(features.x)
+    window = m.get('window_s') or float(np.median(features.end_s-features.start_s))
+    stride = m.get('stride_s') or _step(features.times_s, m.get('video', 'features'))
+    columns = m.get('settings', {}).get('columns') or [f'f{i}' for i in range(x.shape[1])]
+    return FeatureSeries(_unseen(x, columns), features.times_s, columns, window, stride, m.get('video', ''), group, m.get('duration_s', 0.), m)
 
 
 def read_series(
@@ -167,7 +186,7 @@ def read_series(
     "Read features that were made elsewhere, or by the page before"
     path = Path(path)
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if re.search(r'\.(csv(\.gz)?|npz|safetensors)$', p.name) and p.name!='failed.csv')
+        files = sorted(p for p in path.iterdir() if re.search(r'\.(csv(\.gz)?|npz|safetensors)$', p.name) and p.name not in ('failed.csv', 'features.csv') and p.name[0]!='.')
         if not files: raise RpaError(f'{path}: no features; CSV, npz or safetensors files are needed')
         out = [s for p in files for s in read_series(p, fps)]
     else:

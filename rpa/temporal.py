@@ -339,8 +339,8 @@ class Recipe:
 
 
 def _source(s):
-    a = s.about or {}
-    return str(a.get('weights_sha256') or a.get('backbone') or a.get('source') or '')
+    made = (s.about or {}).get('settings', s.about or {}).get('backbone')
+    return f"{made.get('name', 'a backbone')} ({settings_hash(made)})" if isinstance(made, dict) else str(made or '')
 
 
 def _pooled(s, stride):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from rpa.core import Interval, RpaError
-from rpa.intervals import (PRESETS, Decoding, FeatureSeries, Rally, RallyScores, Scored, apply_heuristics, check_truth, decode,
+from rpa.intervals import (PRESETS, Decoding, FeatureSeries, Rally, RallyScores, Scored, apply_heuristics, as_series, check_truth, decode,
                            grid_search, heuristics, iou_table, join_truth, match, merge_touching, read_series, read_truth, runs, score_rallies,
                            settings_of, synthetic_match, three_states, window_labels, write_intervals)
 from pose_data import ROOT
@@ -225,6 +225,20 @@ def test_array_series(tmp_path):
     with pytest.raises(RpaError, match='no features'): read_series(tmp_path)
     for n in ('a', 'b'): np.savez(tmp_path/f'{n}.npz', features=np.ones((5, 3)), times_s=t, video='same')
     with pytest.raises(RpaError, match='same comes twice'): read_series(tmp_path)
+
+def test_features_of_the_page_before(tmp_path):
+    features = pytest.importorskip('rpa.features')
+    t = np.arange(6)*1.6+16/60
+    f = features.Features(np.ones((6, 3)), t, t-16/60, t+16/60, dict(format=1, video='m.mp4', duration_s=9., stride_s=1.6, window_s=16/30, video_sha256='0'*64,
+        settings=dict(format=1, backbone=dict(name='B', sha256='1'), stride_s=1.6, window_s=16/30)))
+    features.save_features(f, tmp_path/'m.safetensors')
+    a, (b,) = as_series(f), read_series(tmp_path/'m.safetensors')
+    for s in (a, b):
+        assert (s.stride_s, s.length_s, s.about['settings']['backbone']['name'], len(s.columns))==(1.6, 9., 'B', 3) and abs(s.window_s-16/30)<1e-9
+    assert (a.x==b.x).all() and (a.times_s==b.times_s).all()
+    lines = ['time_s,start_s,end_s,f0']+[f'{u},{u-.25},{u+.25},1' for u in t]
+    c, = read_series(table(tmp_path/'m.csv', '\n'.join(lines)))
+    assert c.columns==('f0',) and abs(c.window_s-.5)<1e-9
 
 def test_truth_that_cannot_be(tmp_path):
     doc = lambda *rallies: json.dumps([dict(filename='a.mp4', rallies=[dict(start_ms=a, end_ms=b) for a,b in rallies])])
