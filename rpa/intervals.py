@@ -285,7 +285,6 @@ class Labelled:
     "A series with its true intervals"
     series:FeatureSeries # What was seen
     rallies:list # True intervals, sorted, s
-    use:np.ndarray = None # Rows to learn from, bool (n,); None: all
 
     @property
     def video(self): return self.series.video
@@ -300,8 +299,7 @@ class Labelled:
         "A stretch of the video with the truth that lies in it"
         part = self.series.cut(start_s, end_s)
         got = [Interval(max(r.start_s, start_s), min(r.end_s, end_s)) for r in self.rallies if r.end_s>start_s and r.start_s<end_s]
-        m = (self.series.times_s>=start_s)&(self.series.times_s<end_s)
-        return Labelled(part, got, None if self.use is None else self.use[m])
+        return Labelled(part, got)
 
 
 def _stem(name): return re.sub(r'\.\w{1,5}$', '', Path(name).name)

@@ -443,7 +443,6 @@ class _Ready:
     "A labelled series as tensors"
     x:torch.Tensor # (n, d), standardised
     y:torch.Tensor # (n,)
-    use:torch.Tensor # bool (n,)
     item:Labelled # Pooled
 
 
@@ -460,8 +459,8 @@ def _norm(pooled):
 
 
 def _ready(pooled, norm, mode):
-    return [_Ready(_standard(i.series.x, norm[0], norm[1]), torch.from_numpy(window_labels(i.series.times_s, i.rallies, mode, i.series.window_s)),
-                   torch.ones(len(i.series), dtype=torch.bool) if i.use is None else torch.from_numpy(i.use), i) for i in pooled]
+    return [_Ready(_standard(i.series.x, norm[0], norm[1]),
+                   torch.from_numpy(window_labels(i.series.times_s, i.rallies, mode, i.series.window_s)), i) for i in pooled]
 
 
 def _draw(ready, s, rng, of):
@@ -474,11 +473,10 @@ def _draw(ready, s, rng, of):
         r = ready[k]
         n = min(rows, len(r.x))
         a = int(rng.integers(0, len(r.x)-n+1))
-        x[b,:n], y[b,:n], mask[b,:n] = r.x[a:a+n], r.y[a:a+n], r.use[a:a+n]
+        x[b,:n], y[b,:n], mask[b,:n] = r.x[a:a+n], r.y[a:a+n], True
         if of is not None and rng.random()<s.drop_object: x[b][:,of==rng.choice(np.unique(of))] = 0
     x += torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))*s.noise
-    keep = mask.any(1)
-    return x[keep], y[keep], mask[keep]
+    return x, y, mask
 
 
 def _object_of(columns, recipe):
@@ -515,7 +513,7 @@ def _fit(version, learn, valid, s, epochs, of, seed):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stable_seed('net', seed))
         rng, net = np.random.default_rng(stable_seed('batches', seed)), make_net(version, learn[0].x.shape[1])
-        y = torch.cat([r.y[r.use] for r in learn])
+        y = torch.cat([r.y for r in learn])
         count = torch.bincount(y, minlength=2).clamp(min=1).float()
         weight = (count.sum()/(2*count)).clamp(max=4.)
         opt = torch.optim.AdamW(net.parameters(), lr=s.lr or _LR[version], weight_decay=s.weight_decay)
@@ -624,7 +622,7 @@ def _common_recipe(items):
     return recipe
 
 
-def _as_read(items, recipe): return [Labelled(recipe.apply(i.series), i.rallies, i.use if recipe.kind=='windows' else None) for i in items]
+def _as_read(items, recipe): return [Labelled(recipe.apply(i.series), i.rallies) for i in items]
 
 
 def _load(version, state, features):
