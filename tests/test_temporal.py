@@ -272,6 +272,7 @@ def test_badminton_later_rallies():
         assert s.f1>=.9 and s.boundary_ms<=500, s
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize('version', VERSIONS)
 def test_badminton_by_blocks_of_time(version):
     s = cross_validate([match()], version).scores
@@ -279,10 +280,11 @@ def test_badminton_by_blocks_of_time(version):
     assert s.f1>=.9 and s.boundary_ms<=500
 
 @pytest.mark.slow
-def test_who_wins_where():
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize('noise', [.3, .6, 1.])
+def test_who_wins_where(noise):
     "The page's table with more matches to learn from and more to be judged by"
-    for noise in (.3, .6, 1.):
-        rows = compare([synthetic_match(s, noise, 30) for s in (10, 11, 12)], [synthetic_match(s, noise, 30) for s in (20, 21, 22)])
-        f1 = {r['way']:r['f1'] for r in rows}
-        print(f'\nnoise {noise}: '+', '.join(f'{k} {v:.2f}' for k,v in f1.items()))
-        assert max(list(f1.values())[4:])>=max(list(f1.values())[:4])
+    rows = compare([synthetic_match(s, noise, 30) for s in (10, 11, 12)], [synthetic_match(s, noise, 30) for s in (20, 21, 22)])
+    f1 = {r['way']:r['f1'] for r in rows}
+    print(f'\nnoise {noise}: '+', '.join(f'{k} {v:.2f}' for k,v in f1.items()))
+    assert max(list(f1.values())[4:])>=max(list(f1.values())[:4])
