@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SHOULDERS', 'SEEN', 'APART_MM', 'JUMP', 'GROWN', 'BLUR_S', 'FILM_PX', 'FILM_HZ', 'CONTACT_PX', 'CUT', 'NAMES',
-           'UNSURE', 'SIDE_COLOUR', 'SIDE_NAME', 'STRIPS', 'choose_track', 'at_rate', 'unmirrored', 'view_deg', 'jumps',
-           'one_way', 'parted', 'film_cuts', 'FilmPass', 'watch', 'GaitResult', 'GaitAnalyzer', 'source_kind',
-           'plot_timeline', 'plot_strides', 'draw_film', 'write_gait_report', 'save_result', 'save_trc', 'Coached',
-           'gait']
+           'UNSURE', 'MANY', 'EDGE_OF_GOOD', 'SIDE_NAME', 'SIDE_COLOUR', 'STRIPS', 'choose_track', 'at_rate',
+           'unmirrored', 'view_deg', 'jumps', 'one_way', 'parted', 'film_cuts', 'FilmPass', 'watch', 'GaitResult',
+           'GaitAnalyzer', 'source_kind', 'plot_timeline', 'plot_strides', 'draw_film', 'write_gait_report',
+           'save_result', 'save_trc', 'Coached', 'gait']
 
 # %% ../nbs/13c_coach.ipynb #efe7eada
 import math, tempfile
@@ -26,7 +26,7 @@ from .core import Failures, RpaError, as_fps, atomic_path, progress, read_json, 
 from .video import VIDEO_SUFFIXES, _frames_from, _native, _pixels, _resampled, ahead, contact_sheet, draw_text, probe, read_frames
 from .pose import (LANDMARKS, Track, _marker_map, _sagittal, _trc_table, draw_tracks, iou, lm, load_tracks, midpoint, read_keypoints, read_marker_map, save_tracks,
     stretches, track_people, write_trc)
-from .contacts import Gait, Strike, facing, find_gait, runner_strike
+from .contacts import BLIND_S, OWN_MS, RUN_MS, Gait, Strike, facing, find_gait, runner_strike, unseen
 from .processing import KEEP_BYTES, _imported, _people_file
 from .metrics import html_report, png
 from .gait import findings, metrics, stride_curves, stride_table
@@ -84,16 +84,18 @@ def _near_arm(track): # +1 where the right arm is seen, -1 the left, 0 both alik
     right, left = (float(np.median(track.score[:,lm(f'{s}_elbow', f'{s}_wrist')])) for s in ('right', 'left'))
     return int(np.sign(right-left)) if abs(right-left)>SEEN else 0
 
-def _exchanged(path, markers): # Markers in space whose left lies right of the right one
-    _, names, _, xyz = _trc_table(path)
+def _exchanged(path, markers, mirrored=False): # Markers in space whose left lies right of the right one; with `mirrored`, after the exchange
+    _, names, _, xyz, _ = _trc_table(path)
     if (np.nanmax(np.abs(np.nan_to_num(xyz)), (0, 1))<1e-6).any(): return [] # flat: it came from film
     p = {k: np.stack([xyz[:,names.index(m)] for m in v]).mean(0) for k,v in _marker_map(names, markers).items()}
     up, ahead = _sagittal(p)
     left = np.cross(np.eye(3)[up], ahead)
     pairs = [n for n in ('hip', 'knee', 'ankle', 'heel', 'foot_index') if f'left_{n}' in p and f'right_{n}' in p]
-    return [n for n in pairs if np.nanmedian((p[f'left_{n}']-p[f'right_{n}'])@left)<-APART_MM]
+    seen = [n for n in pairs if np.isfinite(p[f'left_{n}']-p[f'right_{n}']).all(1).any()]
+    return [n for n in seen if (-1 if mirrored else 1)*np.nanmedian((p[f'left_{n}']-p[f'right_{n}'])@left)<-APART_MM]
 
 def _side_notes(track, gait, crossed, mirrored): # What shows that left and right are exchanged, or heels and toes
+    if crossed and mirrored: return ['--mirrored exchanged left and right of markers that had them right; leave it out']
     if crossed: return [f"the left {', '.join(n.replace('foot_index', 'toe') for n in crossed)} lies right of the right one: left and right{', or heels and toes,' if 'hip' in crossed else ''} are exchanged "
                         'in the marker map or in the file; mend it']
     if gait.cycle=='none': return []
@@ -334,8 +336,10 @@ NAMES = dict(cadence_spm=('cadence', 'steps of both feet in a minute'), stride_t
     foot_strike_angle_deg=('foot-strike angle', 'at contact, against the foot when flat; toe up positive'), overstride=('foot ahead of the hips', 'at contact'),
     shank_angle_deg=('shank angle', 'at contact; ankle ahead of the knee positive, 0 upright'), knee_flexion_deg=('knee flexion', 'at contact; 0 straight'),
     trunk_lean_deg=('trunk lean', 'over the stride; forwards positive'), vertical_oscillation=('up and down of the hips', 'in a step'), symmetry=('symmetry', '1: left and right alike in time'),
-    vertical_oscillation_cm=('up and down of the hips', 'in a step')) # of the metrics, for people: name, meaning
+    vertical_oscillation_cm=('up and down of the hips', 'in a step'), speed_m_s=('speed', 'of the hips against the standing foot')) # of the metrics, for people: name, meaning
 UNSURE = .6 # Overall confidence below which no advice is given
+MANY, EDGE_OF_GOOD = 4, .89 # With fewer contacts no confidence is High
+SIDE_NAME = dict(L='left', R='right')
 
 @dataclass
 class GaitResult:
@@ -417,7 +421,7 @@ def _summary(r): # What the command prints
     lines += [f'  {NAMES[f.metric][0]} {_pm(f.value, f.uncertainty)} {f.unit}'.rstrip()+f' is {f.level} its band, {_band(f)}. {f.advice}'.rstrip() for f in r.findings if f.level=='outside']
     return lines+[f'  note: {n}' for n in r.notes]
 
-# %% ../nbs/13c_coach.ipynb #f6876562
+# %% ../nbs/13c_coach.ipynb #eda7ec48
 class GaitAnalyzer:
     "Judges the gait of people in films, keypoints and marker recordings"
     def __init__(self,
@@ -427,8 +431,8 @@ class GaitAnalyzer:
         height_cm:float=0., # Body height, cm; 0: not known
         mirrored:bool=False, # The films are mirrored
     ):
-        if true_fps<0 or height_cm<0: raise RpaError(f'gait: true_fps and height_cm must be ≥ 0, got {true_fps} and {height_cm}')
-        if height_cm and not 50<=height_cm<=250: raise RpaError(f'gait: height_cm must be a body height of 50 to 250 cm, got {height_cm:g}')
+        for name,v,low,high,what in (('true_fps', true_fps, 1, 10000, 'a rate of 1 to 10000 Hz'), ('height_cm', height_cm, 50, 250, 'a body height of 50 to 250 cm')):
+            if not isinstance(v, (int, float, Fraction)) or v!=0 and not low<=v<=high: raise RpaError(f'gait: {name} must be {what}, or 0; got {v!r}')
         self.model = GaitModel(model_path, use_gpu=use_gpu) if model_path else None
         self.true_fps, self.height_cm, self.mirrored = true_fps, height_cm, mirrored
 
@@ -452,11 +456,14 @@ class GaitAnalyzer:
         notes += _parting_notes(pieces[track.id][1], clock[track.id])+([f'somebody else passes before or behind the person from {met} s: what is measured there is unsure'] if met else [])
         measured = metrics(track, gait, self.height_cm)
         model = self.model.predict(track) if self.model and gait.cycle!='none' else None
-        sure, view = _confidence(track, gait, model), view_deg(track)
-        found = findings(measured, gait.cycle)
+        sides = _side_notes(track, gait, crossed, self.mirrored)
+        sure, view, hidden = _confidence(track, gait, model, bool(sides)), view_deg(track), _hidden_leg(track, gait)
+        found = findings(_by_seen_leg(measured, hidden), gait.cycle)
         if (sure['overall'] or 0)<UNSURE or gait.suspect: found = [replace(f, advice='') for f in found]
+        notes += sides+_gap_notes(track)+_view_notes(view, gait)+_hidden_notes(hidden, measured)+_few(gait)
+        if self.true_fps and gait.suspect: gait = replace(gait, suspect=gait.suspect.replace('; pass --true-fps', f', as --true-fps {self.true_fps:g} says; try --true-fps'))
         return GaitResult(track.source, kind, track, gait, stride_table(track, gait), measured, runner_strike(gait, track.unit), found, sure, view, file_fps,
-                          [c/float(file_fps) for c in cuts], notes+_side_notes(track, gait, crossed, self.mirrored)+_view_notes(view, gait)+_few(measured), model)
+                          [c/float(file_fps) for c in cuts], notes, model)
 
     def analyze_video(self,
         path, # Film; or a keypoint file (.json, .npz), a folder of OpenPose's files, or markers (.trc)
@@ -478,9 +485,10 @@ class GaitAnalyzer:
             if fps or size: raise RpaError(f'gait: --fps and --size are for keypoint files; {Path(path).name} says both itself (--true-fps sets a wrong clock right)')
             tracks, seen = watch(path, keypoints, cache, show, draw)
             return self.analyze_track(tracks, 'video', person, seen.cuts, seen.step), seen
+        if kind=='markers' and (fps or size): raise RpaError(f'gait: --fps and --size are for keypoint files; {Path(path).name} says its rate itself (--true-fps sets a wrong clock right)')
         if keypoints: raise RpaError(f'gait: --keypoints goes with a film; {Path(path).name} holds keypoints itself')
         tracks = read_keypoints(path, fps or None, size, markers=markers)
-        crossed = _exchanged(path, markers) if kind=='markers' and not self.mirrored else []
+        crossed = _exchanged(path, markers, self.mirrored) if kind=='markers' else []
         return self.analyze_track([replace(t, source=Path(path).name) for t in tracks], kind, person, crossed=crossed), None
 
 def source_kind(
@@ -494,25 +502,55 @@ def source_kind(
     if path.suffix.lower() not in VIDEO_SUFFIXES: raise RpaError(f"gait: {path} must be a film ({', '.join(sorted(VIDEO_SUFFIXES))}), keypoints (.json, .npz, a folder) or markers (.trc)")
     return 'video'
 
-def _confidence(track, gait, model):
-    pose = pose_confidence(track) if track.unit=='px' else float(np.isfinite(track.point('left_heel')[:,0]).mean())
+def _marker_confidence(track, gait): # Share of the markers that were seen, less where noise makes contacts half as unsure again
+    there = [i for i in range(len(LANDMARKS)) if (track.score[:,i]>0).any()]
+    share = [math.hypot(OWN_MS.get(s.rule, RUN_MS)[0], 289/float(track.fps))/s.ic_uncertainty_ms for s in gait.stances if s.ic_s is not None] # of an error that good markers have too
+    return float((track.score[:,there]>0).mean()*min(1., 1.5*np.median(share or [1.]))) if there else 0.
+
+def _confidence(track, gait, model, exchanged=False):
+    pose = pose_confidence(track) if track.unit=='px' else _marker_confidence(track, gait)
     if gait.cycle=='none': # nothing was judged, so there is nothing to be confident of
         return dict(pose=pose, model=None, overall=None, level=None, words=f'no cycle, so no overall confidence; the pose alone: {confidence_level(pose).words}')
     overall = overall_confidence(pose, model.confidence if model else None)
+    n = sum(s.ic_s is not None for s in gait.stances)
+    why = next((w for w in (exchanged and 'left and right are in doubt', n<MANY and f'only {n} contacts') if w), '')
+    if why: overall = min(overall, UNSURE-.01 if exchanged else EDGE_OF_GOOD)
     level = confidence_level(overall)
-    return dict(pose=pose, model=model.confidence if model else None, overall=overall, level=level.level, words=level.words)
+    return dict(pose=pose, model=model.confidence if model else None, overall=overall, level=level.level, words=level.words+(f' ({why})' if why else ''))
+
+def _hidden_leg(track, gait): # 'L' or 'R' of a film from the side, whose leg is hidden behind the other; None where none is
+    if gait.cycle=='none' or track.unit!='px': return None
+    return {1:'L', -1:'R'}.get(_near_arm(track))
+
+def _by_seen_leg(measured, hidden): # What is judged: the seen leg's contact time, and no symmetry, where the other leg is hidden
+    if not hidden or not measured: return measured
+    m = measured['contact_time_ms']
+    seen = m.right if hidden=='L' else m.left
+    if m.value is not None and seen is not None: measured = measured|dict(contact_time_ms=replace(m, value=seen))
+    return {k:m for k,m in measured.items() if k!='symmetry'}
+
+def _hidden_notes(hidden, measured):
+    if not hidden: return []
+    return [f"the {SIDE_NAME[hidden]} leg is partly hidden behind the other: its contact times, and differences between the sides, may come from that. Contact time is judged by the other leg, symmetry not at all"]
+
+def _gap_notes(track):
+    out = []
+    for side in 'LR':
+        inside = [(a, b) for a,b in unseen(track, side) if np.isfinite([a, b]).all() and b-a>max(BLIND_S[0], 2.5/float(track.fps))]
+        if inside: out.append(f"the {SIDE_NAME[side]} foot or the hips were not seen from {', '.join(f'{a:.2f} to {b:.2f}' for a,b in inside[:4])}{' …' if len(inside)>4 else ''} s: "
+                              'moments in there are not given')
+    return out
 
 def _view_notes(view, gait):
     if view is None or view<35 or gait.cycle=='none': return []
     return [f'the camera stands about {view:.0f}° off the side view: times hold, but lengths and angles along the run look shorter than they are']
 
-def _few(measured):
-    m = measured.get('contact_time_ms')
-    return [f'only {m.n} whole contact{"s"*(m.n>1)}: read the spread with care'] if m and 0<m.n<6 else []
+def _few(gait):
+    n = sum(s.contact_s is not None for s in gait.stances)
+    return [f'only {n} whole contact{"s"*(n>1)}: read the spread with care'] if gait.cycle!='none' and n<6 else []
 
-# %% ../nbs/13c_coach.ipynb #f560df5f
+# %% ../nbs/13c_coach.ipynb #802c6585
 SIDE_COLOUR = dict(L='#e69f00', R='#0072b2')
-SIDE_NAME = dict(L='left', R='right')
 
 def plot_timeline(
     r:GaitResult, # Result
@@ -561,7 +599,7 @@ def _contact_rows(r): # Row of the track nearest each contact
 
 def _caption(s): return f"{s.side} {s.ic_s:.2f} s"+('' if s.fsa_deg is None else f' {s.fsa_deg:.0f} deg')
 
-# %% ../nbs/13c_coach.ipynb #062de137
+# %% ../nbs/13c_coach.ipynb #ef22b861
 STRIPS = 24 # Contacts shown in the report
 
 class _Film: # Draws the frames of a film one by one; collects pictures of contacts
@@ -620,10 +658,10 @@ def draw_film(
             finally: out.close()
     return film.strip()
 
-# %% ../nbs/13c_coach.ipynb #2808e869
+# %% ../nbs/13c_coach.ipynb #48c09be0
 def _strides_caption(r):
-    hidden = {1:'left', -1:'right'}.get(_near_arm(r.track) if r.track.unit=='px' else 0)
-    return 'Every stride from its contact (thin) and their mean (thick).'+(f' The {hidden} leg is partly hidden behind the other: a difference between the sides can come from that.' if hidden else '')
+    hidden = _hidden_leg(r.track, r.gait)
+    return 'Every stride from its contact (thin) and their mean (thick).'+(f' The {SIDE_NAME[hidden]} leg is partly hidden behind the other: a difference between the sides can come from that.' if hidden else '')
 
 def write_gait_report(
     path, # HTML file to write
@@ -646,7 +684,7 @@ def write_gait_report(
     tables = {'Findings': r.finding_table(), 'Metrics': r.table()} if r.cycle!='none' else {}
     return html_report(path, f'Gait: {r.source}', about=about, notes=[h.strip() for h in head], strips=pictures, tables=tables)
 
-# %% ../nbs/13c_coach.ipynb #b0c125e1
+# %% ../nbs/13c_coach.ipynb #66b3eeee
 def save_result(
     r:GaitResult, # Result
     stem:str, # Path without ending; .json, .html and .mp4 are written
@@ -663,7 +701,7 @@ def save_result(
     wrote = [Path(f'{stem}.json')]+([write_gait_report(f'{stem}.html', r, strip)] if report else [])
     return wrote+([Path(f'{stem}.mp4')] if film and video else [])
 
-# %% ../nbs/13c_coach.ipynb #66b3eeee
+# %% ../nbs/13c_coach.ipynb #71c6c483
 def save_trc(
     r:GaitResult, # Result
     path, # File to write, .trc
@@ -674,7 +712,7 @@ def save_trc(
     write_trc(path, r.track, 1. if r.track.unit=='mm' else 10*height_cm/float(np.median(r.track.height_px)))
     return Path(path)
 
-# %% ../nbs/13c_coach.ipynb #91f0b371
+# %% ../nbs/13c_coach.ipynb #6e04a91e
 @dataclass
 class Coached:
     "Result of `rpa gait`"

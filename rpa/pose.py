@@ -810,13 +810,14 @@ def read_coco17(
 
 # %% ../nbs/00c_pose.ipynb #87cc56e2
 _MARKERS = dict(nose='nose', ear='ear', shoulder='shoulder sho sh acr acromion', elbow='elbow elb lel', wrist='wrist wri wr', hip='hip hjc',
-    pelvis='asi asis psi psis', knee='knee kne lepi lek', ankle='ankle ank lmal', heel='heel calc cal calcaneus',
+    asis='asi asis', psis='psi psis', knee='knee kne lepi lek', ankle='ankle ank lmal', heel='heel calc cal calcaneus',
     foot_index='footindex bigtoe toe hallux')
 _STEM = {m:k for k,names in _MARKERS.items() for m in names.split()}
 
-def _landmark(name): # What a marker is called here: 'left_heel', 'right_pelvis' …; None where its name does not say it
+def _landmark(name): # What a marker is called here: 'left_heel', 'right_asis', 'sacrum' …; None where its name does not say it
     flat = re.sub(r'[^a-z0-9]', '', str(name).lower())
     if flat=='nose': return 'nose'
+    if flat in ('sacr', 'sacrum', 'sac', 's2', 'vsacral', 'vsac'): return 'sacrum'
     for side,k in (('left', 'left'), ('right', 'right'), ('l', 'left'), ('r', 'right')):
         if flat.startswith(side) and flat[len(side):] in _STEM: return f'{k}_{_STEM[flat[len(side):]]}'
 
@@ -834,7 +835,9 @@ def read_marker_map(
 def _usual_map(names): # {landmark: [marker, …]} by the usual names
     found = {}
     for n in names: found.setdefault(_landmark(n), []).append(n)
-    for s in ('left', 'right'): found.setdefault(f'{s}_hip', found.get(f'{s}_pelvis', []))
+    for s,other in (('left', 'right'), ('right', 'left')): # the middle between the front and the back of the pelvis
+        front, back = ([found[k][0] for k in keys if k in found][:1] for keys in ((f'{s}_asis', f'{other}_asis'), (f'{s}_psis', 'sacrum', f'{other}_psis')))
+        if front: found.setdefault(f'{s}_hip', front+back)
     return found
 
 def _given_map(names, markers): # The same from a map that somebody wrote
@@ -859,18 +862,38 @@ def _marker_map(names, markers): # {landmark: [marker, …]}; what a map does no
                        f"--markers; the file has {', '.join(names)}")
     return found
 
-def _trc_table(path): # header's rate, unit, marker names; times (n,), s; positions (n,k,3), mm
+_MARKS = '(markers)' # Ends the first line of a file of ours without depth that came from markers, not from film
+
+def _trc_table(path): # rate, Hz; marker names; times (n,), s; positions (n,k,3), mm, NaN: missing; was it written from markers by us
     try: lines = Path(path).read_text(encoding='utf-8', errors='replace').splitlines()
     except OSError as e: raise RpaError(f'read_trc: {path} must be a readable file; {e.strerror}') from None
     try:
         head = dict(zip(lines[1].split(), lines[2].split()))
         unit = {'mm':1., 'cm':10., 'm':1000.}[head['Units'].lower()]
+        marks = lines[0].rstrip().endswith(_MARKS)
         names = lines[3].split()[2:]
         rows = [line.split('\t') for line in lines[4:] if line.split('\t')[0].strip().isdigit()]
         cells = np.array([[float(c) if c.strip() else np.nan for c in (r+['']*3*len(names))[:2+3*len(names)]] for r in rows])
-        return float(head['DataRate']), names, cells[:,1], cells[:,2:].reshape(len(cells), -1, 3)*unit
+        xyz = cells[:,2:].reshape(len(cells), -1, 3)
+        xyz[(xyz==0).all(2)] = np.nan # how some systems write a missing marker
+        return float(head['DataRate']), names, cells[:,1], xyz*unit, marks
     except (IndexError, KeyError, ValueError) as e:
         raise RpaError(f'read_trc: {path} must be a TRC file, tabs between its columns, with rate, unit (mm, cm or m) and marker names in its head; {type(e).__name__}: {e}') from None
+
+def _middle(xyz): # Mean of several markers, (n,k,3) → (n,3); where some are missing, from the others by their usual way to it
+    out, seen = xyz.mean(1), np.isfinite(xyz[...,0])
+    for m in np.unique(seen, axis=0):
+        if m.all() or not m.any(): continue
+        rows, part = (seen==m).all(1), xyz[:,m].mean(1)
+        out[rows] = part[rows]+np.nan_to_num(np.nanmedian(out-part, 0))
+    return out
+
+def _check_body(p, up, path): # A wrong unit, or a map that takes shoulders for hips
+    high = lambda a, b: np.nanmedian([np.nanmedian(p[f'{s}_{a}'][:,up])-np.nanmedian(p[f'{s}_{b}'][:,up]) for s in ('left', 'right') if f'{s}_{a}' in p and f'{s}_{b}' in p] or [np.nan])
+    if not 300<=(leg := high('hip', 'heel'))<=1250:
+        raise RpaError(f'read_trc: the hips must be .3 to 1.25 m above the heels; by the unit in the head of {path} they are {leg/1000:.3g} m above them. Mend the unit (mm, cm or m), or the marker map')
+    if high('hip', 'knee')>2*high('knee', 'ankle'):
+        raise RpaError(f'read_trc: the hips of {path} must not be more than two shanks above the knees; check what the marker map calls left_hip and right_hip')
 
 def _sagittal(p): # {landmark: (n,3)} → up axis, forward direction in the plane across it
     middle = lambda *names: np.nanmean([p[n] for n in names], (0, 1))
@@ -881,30 +904,41 @@ def _sagittal(p): # {landmark: (n,3)} → up axis, forward direction in the plan
     ahead[up] = 0
     return up, ahead/np.linalg.norm(ahead)
 
+def _behind(p, found, ahead): # Hips known by their front alone: the joints lie .22 of its width behind it (Bell et al. 1989)
+    if any(len(found[f'{s}_hip'])>1 or not (_landmark(found[f'{s}_hip'][0]) or '').endswith('asis') for s in ('left', 'right')): return
+    wide = np.nanmedian(np.linalg.norm(p['left_hip']-p['right_hip'], axis=1))
+    for s in ('left', 'right'): p[f'{s}_hip'] = p[f'{s}_hip']-.22*wide*ahead
+
+def _marker_track(xyz, names, found, t_s, rate, marks, path):
+    p = {k: _middle(xyz[:,[names.index(m) for m in v]]) for k,v in found.items()}
+    up, ahead = _sagittal(p)
+    flat = bool((np.nanmax(np.abs(np.nan_to_num(xyz)), (0, 1))<1e-6).any())
+    if not flat or marks: _check_body(p, up, path)
+    if not flat: _behind(p, found, ahead)
+    xy = np.full((len(t_s), 33, 2), np.nan)
+    for k,v in p.items(): xy[:,_LM[k]] = np.stack([v@ahead, -v[:,up]], 1)
+    xy -= np.nanmin(xy, (0, 1))-100
+    score = np.isfinite(xy[...,0])*1. # what is interpolated was not seen
+    xy = _fill(xy.reshape(len(xy), -1), int(.2*rate)).reshape(xy.shape)
+    size = np.ceil(np.nanmax(xy, (0, 1))+100).astype(int)
+    box = np.concatenate([np.nanmin(xy, 1), np.nanmax(xy, 1)], 1)
+    return Track(1, np.arange(len(t_s)), t_s, xy, score, np.stack([_fill1d(c) for c in box.T], 1),
+                 np.zeros(len(t_s), bool), as_fps(rate), int(size[0]), int(size[1]), path.name, unit='px' if flat and not marks else 'mm')
+
 def read_trc(
     path, # TRC file
     markers=None, # Marker map, {landmark: marker or list of markers}, or a YAML file that holds one; what it does not name goes by the usual names
 )->list: # One track in mm, projected on the vertical plane in which the feet point; it faces right
     "Read markers as OpenSim, Sports2D and Pose2Sim write them"
-    rate, names, t_s, xyz = _trc_table(path)
+    rate, names, t_s, xyz, marks = _trc_table(path)
     if len(t_s)<2: raise RpaError(f'read_trc: {path} must hold at least two frames; it holds {len(t_s)}')
     if (np.diff(t_s)<=0).any(): raise RpaError(f'read_trc: the times of {path} must rise; they do not at row {int(np.argmin(np.diff(t_s)))+2}')
     found = _marker_map(names, markers)
-    with warnings.catch_warnings(): # a frame in which a marker is missing
-        warnings.simplefilter('ignore', RuntimeWarning)
-        p = {k:np.nanmean([xyz[:,names.index(m)] for m in v], 0) for k,v in found.items()}
     if abs(float(np.median(np.diff(t_s)))*rate-1)>.05:
         raise RpaError(f'read_trc: {path} says {rate:g} Hz in its head and its times run at {1/np.median(np.diff(t_s)):.4g} Hz; mend one of them')
-    up, ahead = _sagittal(p)
-    flat = bool((np.nanmax(np.abs(np.nan_to_num(xyz)), (0, 1))<1e-6).any())
-    xy = np.full((len(t_s), 33, 2), np.nan)
-    for k,v in p.items(): xy[:,_LM[k]] = np.stack([v@ahead, -v[:,up]], 1)
-    xy -= np.nanmin(xy, (0, 1))-100
-    xy = _fill(xy.reshape(len(xy), -1), int(.2*rate)).reshape(xy.shape)
-    size = np.ceil(np.nanmax(xy, (0, 1))+100).astype(int)
-    box = np.concatenate([np.nanmin(xy, 1), np.nanmax(xy, 1)], 1)
-    return [Track(1, np.arange(len(t_s)), t_s, xy, np.isfinite(xy[...,0])*1., np.stack([_fill1d(c) for c in box.T], 1),
-                  np.zeros(len(t_s), bool), as_fps(rate), int(size[0]), int(size[1]), Path(path).name, unit='px' if flat else 'mm')]
+    with warnings.catch_warnings(): # frames in which markers are missing
+        warnings.simplefilter('ignore', RuntimeWarning)
+        return [_marker_track(xyz, names, found, t_s, rate, marks, Path(path))]
 
 def write_trc(
     path, # File to write, `.trc`
@@ -915,7 +949,8 @@ def write_trc(
     seen = [n for n in LANDMARKS if np.isfinite(track.point(n)).any()]
     k, n, rate = (1. if track.unit=='mm' else mm_per_px), len(track), f'{float(track.fps):g}'
     low = np.nanmax(track.xy[...,1])
-    head = [f'PathFileType\t4\t(X/Y/Z)\t{Path(path).name}', 'DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames',
+    name = Path(path).name+(f' {_MARKS}' if track.unit=='mm' else '')
+    head = [f'PathFileType\t4\t(X/Y/Z)\t{name}', 'DataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\tOrigDataRate\tOrigDataStartFrame\tOrigNumFrames',
             f'{rate}\t{rate}\t{n}\t{len(seen)}\tmm\t{rate}\t1\t{n}', 'Frame#\tTime\t'+'\t\t\t'.join(seen)+'\t\t\t',
             '\t\t'+'\t'.join(f'{c}{i}' for i in range(1, len(seen)+1) for c in 'XYZ'), '']
     cell = lambda x, y: f'{k*x:.3f}\t{k*(low-y):.3f}\t0.000' if np.isfinite(x) and np.isfinite(y) else '\t\t'

@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from rpa.contacts import DETECTORS, FSA_ERROR_DEG, facing, find_contacts, find_gait, find_stances, reach, runner_strike, stride_s
+from rpa.contacts import DETECTORS, FSA_ERROR_DEG, facing, find_contacts, find_gait, find_stances, reach, runner_strike, stride_s, unseen
+from rpa.gait import event_errors
 from rpa.core import RpaError
 from rpa.pose import Track, lm, read_keypoints, read_trc, track_people
 from rpa.synth import Motion, RunnerSpec, render_tree
@@ -266,3 +267,55 @@ def test_strike_of_a_contact_whose_toe_off_is_not_seen():
     cut = tr.slice(0, int(np.searchsorted(tr.t_s, s.to_s-.03)))
     last = find_stances(cut)[-1]
     assert last.to_s is None and abs(last.ic_s-s.ic_s)<.01 and abs(last.fsa_deg-s.fsa_deg)<2 and last.strike=='rearfoot'
+
+
+# --- gaps
+
+def hidden(tr, names, a, b): # What a reader makes of a gap: curves go on, nothing was seen
+    score = tr.score.copy()
+    score[np.ix_((tr.t_s>a)&(tr.t_s<b), [lm(n) for n in names])] = 0
+    return replace(tr, score=score)
+
+
+def test_no_contact_is_made_up_in_a_gap():
+    "A contact inside a long gap is not given, in a short one it is less sure; the others stay"
+    tr, true, _ = exact(1, seconds=5)
+    whole = [s for s in find_gait(tr).stances if s.ic_s is not None]
+    at = [s for s in whole if s.side=='L'][2]
+    for names in (['left_heel'], ['left_foot_index'], ['left_hip', 'right_hip']):
+        gait = find_gait(hidden(tr, names, at.ic_s-.1, at.ic_s+.1))
+        left = [s for s in gait.stances if s.side=='L' and s.ic_s is not None]
+        assert gait.cycle=='running' and all(abs(s.ic_s-at.ic_s)>.2 for s in left) and len(left)==sum(s.side=='L' for s in whole)-1
+        assert gait.cadence_spm==pytest.approx(find_gait(tr).cadence_spm, abs=1.5)
+    short, = [s for s in find_gait(hidden(tr, ['left_heel'], at.ic_s-.04, at.ic_s+.03)).stances if s.side=='L' and s.ic_s and abs(s.ic_s-at.ic_s)<.1]
+    assert short.ic_uncertainty_ms>at.ic_uncertainty_ms+5 and short.fsa_deg is None
+    right = [s for s in find_gait(hidden(tr, ['left_heel'], at.ic_s-.1, at.ic_s+.1)).stances if s.side=='R']
+    assert right==[s for s in find_gait(tr).stances if s.side=='R']
+
+
+def test_gaps_are_those_of_foot_and_hips():
+    tr, _, _ = exact()
+    assert len(unseen(tr, 'L'))==0
+    g = hidden(tr, ['left_heel'], 1, 1.2)
+    assert unseen(g, 'L')==pytest.approx(np.array([[1, 1.2]]), abs=.02) and len(unseen(g, 'R'))==0 and len(unseen(hidden(tr, ['left_elbow'], 1, 1.2), 'L'))==0
+    assert unseen(replace(tr, filled=tr.t_s>3.5), 'R')[0,1]==np.inf
+
+
+def test_one_foot_alone_is_said():
+    tr, _, _ = exact()
+    xy = tr.xy.copy()
+    xy[:,lm('right_ankle', 'right_heel', 'right_foot_index')] = np.nan
+    assert find_gait(replace(tr, xy=xy)).reason=='the right foot is never seen; both feet are needed'
+
+
+def test_noise_makes_contacts_less_sure():
+    "The uncertainty that is said covers the errors that noise makes"
+    off, said = [], []
+    for seed in range(6):
+        tr, true, _ = exact(seed, fps=100)
+        tr = replace(tr, unit='mm', xy=tr.xy*10+np.random.default_rng(seed).normal(0, 20, tr.xy.shape)) # about 1.7 m tall
+        e = event_errors(find_gait(tr).stances, [t[:3] for t in true])
+        off += list(e.ic_ms.dropna())
+        said += [s.ic_uncertainty_ms for s in find_gait(tr).stances if s.ic_s is not None]
+    rms = lambda v: np.sqrt(np.mean(np.square(v)))
+    assert np.median(said)>11 and rms(off)<1.25*rms(said), (np.median(said), rms(off), rms(said))

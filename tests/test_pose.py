@@ -267,3 +267,73 @@ def test_drawing():
     assert out.any() and not pic.any() and not pose.draw_tracks(pic, [tr], 9).any()
     lost = replace(tr, xy=np.full_like(tr.xy, np.nan))
     assert not pose.draw_tracks(pic, [lost], 3, box=False).any()
+
+# ---- markers in space
+
+NAMES = ('heel', 'foot_index', 'ankle', 'knee', 'shoulder')
+
+def marks(path, pelvis=('ASIS', 'PSIS'), n=120, hz=100, scale=1., unit='mm', spoil=None, sacrum=False):
+    "A person 1.7 m tall who steps on the spot, as TRC: feet and legs of `runner`, the pelvis 160 mm deep around the hips"
+    tr, p = runner(n=n, fps=hz), {}
+    k = 1700/180
+    low = np.nanmax(tr.xy[...,1])
+    for side,z in (('left', -100), ('right', 100)):
+        at = lambda name, dx=0: np.stack([k*tr.point(f'{side}_{name}')[:,0]+dx, k*(low-tr.point(f'{side}_{name}')[:,1]), np.full(n, float(z))], 1)
+        p |= {f'{side[0].upper()}.{name}': at(real) for name,real in zip(('Heel', 'Toe', 'Ankle', 'Knee', 'Shoulder'), NAMES)}
+        p |= {f'{side[0].upper()}.{m}': at('hip', 80 if m=='ASIS' else -80) for m in pelvis}
+    if sacrum: p['SACR'] = (k*np.c_[tr.point('left_hip'), np.zeros(n)]*[1, -1, 0])+[-80, k*low, 0]
+    if spoil: spoil(p)
+    cells = np.stack(list(p.values()), 1)*scale
+    text = lambda v: '' if np.isnan(v) else f'{v:.4f}'
+    rows = [f'{i+1}\t{i/hz:.4f}\t'+'\t'.join(text(v) for v in c.ravel()) for i,c in enumerate(cells)]
+    path.write_text(f'PathFileType\t4\t(X/Y/Z)\t{path.name}\nDataRate\tCameraRate\tNumFrames\tNumMarkers\tUnits\n{hz}\t{hz}\t{n}\t{len(p)}\t{unit}\n'
+                    'Frame#\tTime\t'+'\t\t\t'.join(p)+'\n\t\tX1\n\n'+'\n'.join(rows)+'\n')
+    return path
+
+def hips(path, **kw):
+    tr, = pose.read_trc(path, **kw)
+    ankles = (tr.point('left_ankle')+tr.point('right_ankle'))/2
+    return (pose.midpoint(tr.xy, 'left_hip', 'right_hip')-ankles)[:,0]
+
+def test_hips_are_the_middle_of_the_pelvis(tmp_path):
+    "Front and back of the pelvis together, whatever marks the back; the front alone is put .22 of its width back"
+    both = hips(marks(tmp_path/'a.trc'))
+    np.testing.assert_allclose(hips(marks(tmp_path/'b.trc', ('ASIS',), sacrum=True)), both, atol=.1)
+    drop = lambda name: lambda p: p.pop(name)
+    for name in ('L.ASIS', 'R.ASIS', 'L.PSIS', 'R.PSIS'): np.testing.assert_allclose(hips(marks(tmp_path/'c.trc', spoil=drop(name))), both, atol=.1)
+    np.testing.assert_allclose(hips(marks(tmp_path/'d.trc', ('ASIS',)))-both, 80-.22*200, atol=1)
+    with pytest.raises(RpaError, match='left_hip'): pose.read_trc(marks(tmp_path/'e.trc', ('PSIS',)))
+
+def test_a_marker_missing_now_and_then_moves_nothing(tmp_path):
+    both = hips(marks(tmp_path/'a.trc'))
+    def holes(p): p['L.ASIS'][20:60] = np.nan
+    np.testing.assert_allclose(hips(marks(tmp_path/'b.trc', spoil=holes)), both, atol=.5)
+
+def test_what_is_interpolated_was_not_seen(tmp_path):
+    "Empty cells and 0, 0, 0 are missing; .2 s of them are filled, with a score of 0"
+    whole, = pose.read_trc(marks(tmp_path/'a.trc'))
+    for value in (np.nan, 0.):
+        def gap(p): p['L.Heel'][40:55] = value
+        tr, = pose.read_trc(marks(tmp_path/'b.trc', spoil=gap))
+        heel = lm('left_heel')
+        assert (tr.score[40:55,heel]==0).all() and tr.score[:,heel].sum()==105 and np.isfinite(tr.point('left_heel')).all()
+        assert np.abs(tr.point('left_heel')-whole.point('left_heel'))[:40].max()<.01
+
+@pytest.mark.parametrize('scale,unit', [(1, 'm'), (.001, 'mm'), (1, 'cm'), (.1, 'mm')])
+def test_a_wrong_unit_is_refused(tmp_path, scale, unit):
+    with pytest.raises(RpaError, match='Mend the unit'): pose.read_trc(marks(tmp_path/'a.trc', scale=scale, unit=unit))
+    right = {1: 'mm', .001: 'm', .1: 'cm'}[scale]
+    assert 1500<np.median(pose.read_trc(marks(tmp_path/'b.trc', scale=scale, unit=right))[0].height_px)<2000
+
+def test_shoulders_are_no_hips(tmp_path):
+    p = marks(tmp_path/'a.trc')
+    with pytest.raises(RpaError, match='marker map'): pose.read_trc(p, {'left_hip': 'L.Shoulder', 'right_hip': 'R.Shoulder'})
+
+def test_markers_stay_markers_when_written_and_read_again(tmp_path):
+    tr, = pose.read_trc(marks(tmp_path/'a.trc'))
+    pose.write_trc(tmp_path/'b.trc', tr)
+    back, = pose.read_trc(tmp_path/'b.trc')
+    assert back.unit=='mm'==tr.unit
+    np.testing.assert_allclose(np.diff(back.point('left_heel'), axis=0), np.diff(tr.point('left_heel'), axis=0), atol=.01)
+    pose.write_trc(tmp_path/'c.trc', replace(tr, unit='px'))
+    assert pose.read_trc(tmp_path/'c.trc')[0].unit=='px' # from film, as good as film
