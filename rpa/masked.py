@@ -46,14 +46,15 @@ SIZES = dict(small=dict(hidden_size=384, num_hidden_layers=12, num_attention_hea
 
 class MaskedVideo(nn.Module):
     "A VideoMAE whose `forward` hides most of the clips and returns how badly it filled them in"
+    kind = 'videomae'
     def __init__(self,
-        hf:VideoMAEForPreTraining, # The network
+        net:VideoMAEForPreTraining, # The network
         input:InputConfig, # What it is shown
         ratio:float=.9, # Share of the places that is hidden
         origin:dict=None, # Where its weights come from
     ):
         super().__init__()
-        self.hf, self.input, self.ratio, self.origin, self.precision = hf, input, ratio, origin or {}, 'fp32'
+        self.net, self.input, self.ratio, self.origin, self.precision = net, input, ratio, origin or {}, 'fp32'
         self.labels = LabelMap({0:'clip'}) # written into checkpoints, means nothing
 
     def forward(self,
@@ -62,14 +63,14 @@ class MaskedVideo(nn.Module):
     )->torch.Tensor: # Mean squared error of the hidden patches, each normalised
         "How badly the hidden places are filled in"
         if mask is None: mask = self.draw(len(x))
-        with autocast(x.device, self.precision): return self.hf(pixel_values(x, self.input), bool_masked_pos=mask.to(x.device)).loss.float()
+        with autocast(x.device, self.precision): return self.net(pixel_values(x, self.input), bool_masked_pos=mask.to(x.device)).loss.float()
 
     def draw(self,
         n:int, # Clips
     )->torch.Tensor: # bool (n, tokens)
         "A mask for a batch"
         fixed = None if self.training else torch.Generator().manual_seed(n)
-        return tube_mask(n, self.hf.config, self.ratio, fixed)
+        return tube_mask(n, self.net.config, self.ratio, fixed)
 
 
 def _sizes(name): return VideoMAEConfig(**SIZES[name])
@@ -84,7 +85,7 @@ def _with_decoder(config): # A decoder for the encoder's size, after the paper: 
     return config
 
 def _start_from(hf, start, name, from_scratch): # The encoder, and the decoder where the folder has one that fits
-    hf.videomae.load_state_dict(start.hf.videomae.state_dict())
+    hf.videomae.load_state_dict(start.net.videomae.state_dict())
     folder = Path(name).expanduser()
     if from_scratch or not (folder/'model.safetensors').exists(): return
     mine, there = hf.state_dict(), file_keys(load_file(folder/'model.safetensors'), back=True)
@@ -99,7 +100,7 @@ def masked_model(
 )->MaskedVideo:
     "A network to pretrain"
     start = None if name in SIZES else create_model(name, LabelMap({0:'clip'}), from_scratch, grayscale, seed)
-    config = _with_decoder(start.hf.config if start else _sizes(name))
+    config = _with_decoder(start.net.config if start else _sizes(name))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         hf = VideoMAEForPreTraining(config)
@@ -169,10 +170,10 @@ def reconstruct(
     mask:torch.Tensor=None, # bool (n, tokens); None: as in evaluation
 )->tuple: # (original, seen, filled in): uint8 (n, frames, h, w), brightness
     "What is hidden and what the network puts there"
-    was, c = model.training, model.hf.config
+    was, c = model.training, model.net.config
     model.eval()
     mask = (model.draw(len(x)) if mask is None else mask).to(x.device)
-    said = model.hf(pixel_values(x, model.input), bool_masked_pos=mask).logits.float() # (n, hidden, pixels·3)
+    said = model.net(pixel_values(x, model.input), bool_masked_pos=mask).logits.float() # (n, hidden, pixels·3)
     model.train(was)
     gray = x.float() if x.ndim==4 else x.float()@torch.tensor([.299, .587, .114], device=x.device)
     true = _patches(gray, c)
@@ -255,9 +256,9 @@ def save_masked(
 ):
     "Write a plain Hugging Face folder that `rpa train --model` and `VideoMAEForPreTraining.from_pretrained` read"
     folder = Path(folder)
-    save_file(file_keys({k:v.detach().cpu().contiguous() for k,v in model.hf.state_dict().items()}), folder/'model.safetensors', metadata=dict(format='pt'))
-    model.hf.config.architectures = ['VideoMAEForPreTraining']
-    write_json(folder/'config.json', json.loads(model.hf.config.to_json_string()))
+    save_file(file_keys({k:v.detach().cpu().contiguous() for k,v in model.net.state_dict().items()}), folder/'model.safetensors', metadata=dict(format='pt'))
+    model.net.config.architectures = ['VideoMAEForPreTraining']
+    write_json(folder/'config.json', json.loads(model.net.config.to_json_string()))
     write_json(folder/'preprocessor_config.json', _processor_config(model.input))
     write_json(folder/'rpa.json', dict(origin=model.origin, pretraining=about or {}))
     for f in folder.iterdir(): f.chmod(0o644)

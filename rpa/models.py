@@ -79,6 +79,12 @@ class ClipClassifier(nn.Module):
         with autocast(x.device, self.precision): y = self.net(x)
         return (y if isinstance(y, torch.Tensor) else y.logits).float()
 
+    def recompute(self)->'ClipClassifier':
+        "Train with less memory: what layers gave is computed again on the way back"
+        if self.kind=='videomae': self.net.activation_checkpointing_enable(dict(use_reentrant=False))
+        else: self.net.recompute = True
+        return self
+
     @property
     def hf(self)->VideoMAEForVideoClassification: # The network, where it is a VideoMAE
         return self.net
@@ -125,7 +131,7 @@ def fresh_model(
     "A classifier with random weights"
     if kind in KINDS:
         shown = SHOWN[kind]|sizes
-        input = InputConfig(shown['num_frames'], shown['image_size'], grayscale, shown['mean'], shown['std'])
+        input = InputConfig(shown['num_frames'], shown['image_size'], grayscale, shown['mean'], shown['std'], 'uniform')
         return _build(dict(model_type=kind)|sizes, labels, input, seed)
     config = VideoMAEConfig(**(TINY|sizes), **_label_config(labels))
     return _build(config, labels, InputConfig(config.num_frames, config.image_size, grayscale), seed)
@@ -205,11 +211,12 @@ def _other_config(d, path):
 
 def _input(folder, config, grayscale):
     "Frames and size from the model, normalisation from its processor"
+    sampling = 'uniform' if isinstance(config, dict) else 'stretch'
     if isinstance(config, dict): config = SimpleNamespace(**config)
     path = Path(folder)/'preprocessor_config.json'
     norm = read_json(path) if path.exists() else {}
     kw = {k:tuple(norm[f'image_{k}']) for k in ('mean', 'std') if f'image_{k}' in norm}
-    return InputConfig(config.num_frames, config.image_size, grayscale, **kw)
+    return InputConfig(config.num_frames, config.image_size, grayscale, sampling=sampling, **kw)
 
 
 _FILE_NAMES = (('attention.attention.query.bias', 'attention.attention.q_bias'),
@@ -269,12 +276,12 @@ def from_folder(
 
 def _load(model, state, folder):
     if model.kind!='videomae': return fit_state(model.net, state, where=f'{folder}: model.safetensors')
-    mine = model.hf.state_dict()
+    mine = model.net.state_dict()
     fit = {k:v for k,v in state.items() if k in mine and v.shape==mine[k].shape}
     if lost := sorted(k for k in mine if k.startswith('videomae.') and k not in fit):
         raise RpaError(f'{folder}: model.safetensors lacks {lost[0]} and {len(lost)-1} more, or in another shape; '
                        'give the weights that belong to config.json')
-    model.hf.load_state_dict(fit, strict=False)
+    model.net.load_state_dict(fit, strict=False)
 
 # %% ../nbs/03b_models.ipynb #70055a76
 _HUB_FILES = ['config.json', 'preprocessor_config.json', '*.safetensors']
@@ -415,8 +422,8 @@ def _folded_state(model):
 
 def _config_of(model):
     if model.kind=='videomae':
-        model.hf.config.architectures = ['VideoMAEForVideoClassification']
-        return json.loads(model.hf.config.to_json_string())
+        model.net.config.architectures = ['VideoMAEForVideoClassification']
+        return json.loads(model.net.config.to_json_string())
     return dict(model_type=model.kind, num_frames=model.input.frames, image_size=model.input.size, **model.net.config, **_label_config(model.labels))
 
 

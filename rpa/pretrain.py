@@ -180,19 +180,20 @@ def token_targets(
 
 class FootReader(nn.Module):
     "A classifier with a second head that answers for every token"
+    kind = 'videomae'
     def __init__(self,
         model, # `ClipClassifier` with 64 outputs
     ):
         super().__init__()
-        self.model, self.hf, self.labels, self.input = model, model.hf, model.labels, model.input
-        self.origin, hidden = model.origin, model.hf.config.hidden_size
-        model.hf.token_head = nn.Linear(hidden, TUBELET*6) # lies in the network, so that checkpoints hold it
+        self.model, self.net, self.labels, self.input = model, model.net, model.labels, model.input
+        self.origin, hidden = model.origin, model.net.config.hidden_size
+        model.net.token_head = nn.Linear(hidden, TUBELET*6) # lies in the network, so that checkpoints hold it
 
     def forward(self, x):
         pixels = pixel_values(x, self.input)
-        with autocast(x.device, self.model.precision): tokens = self.hf.videomae(pixels).last_hidden_state
+        with autocast(x.device, self.model.precision): tokens = self.net.videomae(pixels).last_hidden_state
         tokens = tokens.float()
-        return self.hf.classifier(self.hf.fc_norm(tokens.mean(1))), self.hf.token_head(tokens)
+        return self.net.classifier(self.net.fc_norm(tokens.mean(1))), self.net.token_head(tokens)
 
 
 def foot_loss(
@@ -327,7 +328,7 @@ def pretrain(
     if state.epoch<recipe.epochs:
         learn.fit(recipe.epochs, cbs=[LrSchedule(recipe.lr, recipe.warmup), _Watch(run, state, scale, clips['valid'])])
     report = _final_report(learn, scale, clips['valid'])
-    del learn.model.hf.token_head
+    del learn.model.net.token_head
     return learn.model.model, report
 
 
@@ -363,7 +364,7 @@ def make_tiny(
     dst.mkdir(parents=True, exist_ok=True)
     save_network(model.cpu(), dst, fold=False)
     for f in dst.iterdir(): f.chmod(0o644)
-    c = model.hf.config
+    c = model.net.config
     write_text(dst/'README.md', _README.format(millions=sum(p.numel() for p in model.parameters())/1e6, layers=c.num_hidden_layers,
         hidden=c.hidden_size, px=c.image_size, frames=c.num_frames, runners=recipe.runners, held_out=recipe.held_out,
         recipe=asdict(recipe), sha=sha256(dst/'model.safetensors'), **report))

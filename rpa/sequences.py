@@ -180,7 +180,7 @@ def overall_confidence(
     return float(pose if model is None else pose**POSE_WEIGHT*model**(1-POSE_WEIGHT))
 
 # %% ../nbs/13b_sequences.ipynb #8b3745e2
-NO_CODE = ('.bin', '.pt', '.pth', '.pkl', '.pickle', '.ckpt', '.joblib', '.so', '.dll', '.dylib', '.py')
+NO_CODE = ('.bin', '.pt', '.pth', '.pyth', '.pkl', '.pickle', '.ckpt', '.joblib', '.so', '.dll', '.dylib', '.py')
 ONNX = {False:'gait_model.onnx', True:'gait_model_int8.onnx'} # by whether int8 is wanted
 _ABOUT = {'format', 'kind', 'input', 'heads', 'calibration', 'data', 'scores', 'training', 'export', 'versions', 'files'}
 

@@ -314,10 +314,10 @@ def test_exit_status_and_flags():
 def test_lite0_knows_a_uniform():
     "A photograph of an officer, which matplotlib ships, through the features and the layer that was taken off"
     import cv2, matplotlib, torch
-    from rpa.features import _lite0_state
+    from rpa.networks import lite0_state
     img = cv2.imread(str(Path(matplotlib.__file__).parent/'mpl-data/sample_data/grace_hopper.jpg'))[...,::-1]
     x, none = load_backbone()(cv2.resize(img, (224, 224), interpolation=cv2.INTER_AREA)[None,None])
-    state = _lite0_state()
+    state = lite0_state()
     p = torch.softmax(torch.from_numpy(x)@state['_fc.weight'].T+state['_fc.bias'], -1)[0]
     assert none is None and int(p.argmax())==652 and p.max()>.3 # 652: military uniform
     assert (load_backbone()(np.zeros((2, 1, 224, 224, 3), np.uint8))[0][0]==load_backbone()(np.zeros((2, 1, 224, 224, 3), np.uint8))[0][0]).all()
@@ -325,12 +325,14 @@ def test_lite0_knows_a_uniform():
 
 @lite0
 def test_lite0_is_read_only_when_it_is_the_known_file(monkeypatch):
-    monkeypatch.setattr('rpa.features._LITE0_SHA', '0'*64)
+    from rpa import features, networks
+    assert features._LITE0=={networks.LITE0_FILE:networks.LITE0_SHA}
+    monkeypatch.setattr('rpa.networks.LITE0_SHA', '0'*64)
     with pytest.raises(RpaError, match='is not the file that is known'): load_backbone().net # noqa: B018
 
 
 def test_without_its_package_lite0_says_what_to_install(monkeypatch):
-    monkeypatch.setattr('rpa.features.find_spec', lambda name: None)
+    monkeypatch.setattr('rpa.networks.find_spec', lambda name: None)
     with pytest.raises(RpaError, match='pip install it, or pass another --backbone'): load_backbone().net # noqa: B018
 
 

@@ -71,11 +71,11 @@ def test_copies_count_once(home, tmp_path):
 @pytest.mark.parametrize('name', ['small'])
 def test_sizes(name):
     net = masked_model(name)
-    assert (net.hf.config.hidden_size, net.input.size) == (384, 224) and net.origin['name']=='random'
+    assert (net.net.config.hidden_size, net.input.size) == (384, 224) and net.origin['name']=='random'
 
 
 def test_the_mask_leaves_something():
-    c = masked_model('tiny').hf.config
+    c = masked_model('tiny').net.config
     for ratio in (.01, .5, .999): assert 0<tube_mask(1, c, ratio).sum()<400
 
 
@@ -84,8 +84,8 @@ def test_a_start_may_have_a_decoder(home, tmp_path):
     one = pretrain(str(home/'clips'), str(tmp_path/'one'), model=str(home/'micro'), **kw)
     net = masked_model(str(one.model))
     first = create_model(str(one.model), LabelMap({0:'a', 1:'b'}))
-    assert all(torch.equal(v, net.hf.videomae.state_dict()[k]) for k,v in first.hf.videomae.state_dict().items())
-    assert torch.equal(load_file(one.model/'model.safetensors')['mask_token'], net.hf.mask_token.detach())
+    assert all(torch.equal(v, net.net.videomae.state_dict()[k]) for k,v in first.net.videomae.state_dict().items())
+    assert torch.equal(load_file(one.model/'model.safetensors')['mask_token'], net.net.mask_token.detach())
 
 
 def test_what_is_refused(home, tmp_path):

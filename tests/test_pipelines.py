@@ -237,3 +237,19 @@ def test_demo_runs_the_chain_once(checkout, capsys):
     assert log.read_text().splitlines()[5:]==['04_train 40', '05_infer 40'] # the stage whose file changed, and all after it
     demo(seed=2)
     assert (checkout/'runs'/'demo-2'/'log.txt').read_text().splitlines()[0]=='01_processing 42'
+
+
+@pytest.mark.parametrize('text,says', [('epochs: ten\n', 'epochs must be int'), ('epochs: true\n', 'epochs must be int'), ('- 3\n', 'lines of name: value'), ('epocs: 3\n', 'did you mean epochs?'),
+                                       ('a: [\n', 'must be a YAML file'), ('no_progress: 1\n', 'no_progress must be bool')])
+def test_config_that_does_not_fit(text, says, tmp_path, capsys):
+    (tmp_path/'c.yaml').write_text(text)
+    assert main(['train', '--split-json', 'x.json', '--config', str(tmp_path/'c.yaml')])==2 and says in capsys.readouterr().err
+
+
+def test_flags_override_the_config(tmp_path, monkeypatch):
+    "Also where a flag says what is the default anyway; what the file sets need not be given"
+    got = {}
+    monkeypatch.setattr('rpa.pipelines._call', lambda verb, kw: got.update(kw) or 0)
+    (tmp_path/'c.yaml').write_text('split-json: s.json\nlr: 1\nepochs: 3\nno_progress: true\nstrategy: head\n')
+    assert main(['train', '--config', str(tmp_path/'c.yaml'), '--lr', '5e-5'])==0
+    assert (got['split_json'], got['lr'], got['epochs'], got['no_progress'], got['strategy'])==('s.json', 5e-5, 3, True, 'head') and '--config' not in got

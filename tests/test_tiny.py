@@ -82,7 +82,7 @@ def test_coding_hardly_changes_what_the_model_reads(tmp_path):
 def test_body_from_the_file_head_from_the_seed():
     a, b = (create_model('tiny', LABELS, seed=s) for s in (1, 2))
     scratch = create_model('tiny', LABELS, from_scratch=True, seed=1)
-    one, two, none = ({k:v for k,v in m.hf.state_dict().items()} for m in (a, b, scratch))
+    one, two, none = ({k:v for k,v in m.net.state_dict().items()} for m in (a, b, scratch))
     body = [k for k in one if k.startswith('videomae.') and v_moves(none, one, k)]
     assert len(body)>40 and all(torch.equal(one[k], two[k]) for k in body)
     assert not torch.equal(one['classifier.weight'], two['classifier.weight'])

@@ -379,3 +379,114 @@ def test_command_line(toys, tmp_path, capsys):
     assert main(args)==1
     said = capsys.readouterr().err
     assert 'pass another --output-dir, or --restart' in said and 'Traceback' not in said
+
+
+# --- other networks, and recipes
+
+OTHERS = dict(slowonly=dict(kind='slowonly', depth=18), cnn_lstm=dict(kind='cnn_lstm', pictures='resnet18', hidden=16))
+
+
+@pytest.fixture(scope='module')
+def others(tmp_path_factory):
+    root = tmp_path_factory.mktemp('others')
+    for name,kw in OTHERS.items():
+        (root/name).mkdir()
+        save_network(fresh_model(labels, num_frames=4, image_size=32, **kw), root/name, fold=False)
+    return root
+
+
+@pytest.mark.parametrize('name,kw', [('slowonly', dict(strategy='progressive', optimizer='sgd', accumulate=2)),
+    pytest.param('cnn_lstm', dict(strategy='differential', schedule='onecycle'), marks=pytest.mark.slow)])
+def test_other_networks_resume_to_the_bit(toys, others, tmp_path, name, kw):
+    "Killed within an epoch and resumed, running means of the normalisation included"
+    kw = dict(model=str(others/name), epochs=3, batch_size=3, save_steps=2)|kw
+    run(toys, tmp_path/'whole', **kw)
+    killed_and_resumed(toys, tmp_path/'cut', 1, random.Random(1), 3, **kw)
+    assert digest(tmp_path/'whole'/'best_model')==digest(tmp_path/'cut'/'best_model')
+    b = load_bundle(tmp_path/'cut'/'best_model')
+    assert b.model.kind==name and b.input.sampling=='uniform' and b.training['strategy']==kw['strategy']
+
+
+def weights(p):
+    from safetensors.torch import load_file
+    return load_file(Path(p)/'model.safetensors')
+
+
+def test_a_frozen_body_keeps_its_running_means(toys, others, tmp_path):
+    run(toys, tmp_path/'out', model=str(others/'slowonly'), epochs=1, strategy='head')
+    start, end = weights(others/'slowonly'), weights(checkpoints(tmp_path/'out')[0][0])
+    assert {k for k in start if not torch.equal(start[k], end[k])}=={'fc.weight', 'fc.bias'}
+
+
+def test_progressive_thaws_from_the_head_down(toys, others, tmp_path):
+    "Epoch by epoch: the head alone, then more, then everything, the body at a tenth of the rate"
+    run(toys, tmp_path/'out', model=str(others/'slowonly'), epochs=6, strategy='progressive', weight_decay=0.)
+    at = [weights(p) for p in [others/'slowonly', *checkpoints(tmp_path/'out')[0]]]
+    moved = [{k.split('.')[0] for k in a if not torch.equal(a[k], b[k])} for a,b in zip(at, at[1:])]
+    assert moved[0]==moved[1]=={'fc'} and moved[2]>={'fc', 'layer4'} and 'conv1' not in moved[2] and moved[4]>={'conv1', 'bn1', 'layer1', 'layer4', 'fc'}
+    assert all(a<=b for a,b in zip(moved, moved[1:]))
+
+
+def test_differential_moves_the_body_less(toys, tmp_path):
+    far = {}
+    for s in ('full', 'differential'):
+        run(toys, tmp_path/s, epochs=1, strategy=s, weight_decay=0., warmup=0., no_augmentation=True)
+        a, b = weights(toys/'micro'), weights(checkpoints(tmp_path/s)[0][0])
+        far[s] = {k: float((a[k]-b[k]).abs().mean()) for k in ('videomae.encoder.layer.0.output.dense.weight', 'classifier.weight')}
+    body, head = (far['differential'][k]/far['full'][k] for k in far['full'])
+    assert .05<body<.2 and .5<head<2
+
+
+def test_accumulated_batches_are_one(toys, tmp_path):
+    "Two batches of three are one of six"
+    kw = dict(epochs=2, weight_decay=0., clip_norm=1e6, optimizer='sgd', schedule='constant', warmup=0., precision='fp32')
+    run(toys, tmp_path/'six', batch_size=6, **kw)
+    run(toys, tmp_path/'three', batch_size=3, accumulate=2, **kw)
+    one, two = (weights(checkpoints(tmp_path/n)[0][-1]) for n in ('six', 'three'))
+    far = {k: float((one[k]-two[k]).abs().max()) for k in one}
+    assert max(far.values())<1e-5, far
+    assert len(pd.read_csv(tmp_path/'three'/'train_log.csv'))==2
+
+
+@pytest.mark.parametrize('name', ['micro', 'slowonly', 'cnn_lstm'])
+def test_computing_again_changes_nothing(toys, others, tmp_path, name):
+    model = str((toys if name=='micro' else others)/name)
+    for again in (False, True): run(toys, tmp_path/str(again), model=model, epochs=1, checkpointing=again)
+    one, two = (weights(checkpoints(tmp_path/str(a))[0][0]) for a in (False, True))
+    assert all(torch.allclose(one[k].float(), two[k].float(), atol=1e-6) for k in one)
+
+
+@pytest.mark.parametrize('kw', [dict(schedule='step', optimizer='sgd'), dict(schedule='exponential', label_smoothing=.1), dict(schedule='onecycle', warmup=.3)], ids=str)
+def test_recipes(toys, tmp_path, kw):
+    b = load_bundle(run(toys, tmp_path/'out', epochs=1, **kw).bundle)
+    assert all(b.training[k]==v for k,v in kw.items())
+
+
+def test_small_gains_do_not_count(toys, tmp_path):
+    from rpa.train import RunState, should_stop
+    rows = [dict(epoch=e+1, train_loss=1., valid_loss=1-.01*e, accuracy=.5, lr=0.) for e in range(5)]
+    s = RunState(5, history=rows)
+    assert not should_stop(s, 2) and should_stop(s, 2, .05) and not should_stop(s, 2, .015) and (s.waited(.05), s.waited(.015))==(4, 0)
+
+
+def test_a_run_of_before_these_settings_goes_on(toys, tmp_path):
+    run(toys, tmp_path/'out', epochs=1)
+    p = tmp_path/'out'/'train_config.json'
+    d = read_json(p)
+    for k in ('min_delta', 'strategy', 'body_lr', 'optimizer', 'label_smoothing', 'accumulate'): d['settings'].pop(k)
+    write_json(p, d)
+    assert run(toys, tmp_path/'out', epochs=1).best['epoch']==1
+    with pytest.raises(RpaError, match='strategy was full, is head'): run(toys, tmp_path/'out', epochs=1, strategy='head')
+
+
+def test_mirrored_clips_of_sided_classes():
+    "A mirrored clip belongs to the mirror image of its class"
+    from rpa.clips import ClipDataset
+    from rpa.augment import draw_params
+    from rpa.core import stable_seed
+    from rpa.train import mirrored_classes
+    d = ClipDataset(dict(path=['a']*40, target=[0, 1]*20), augment=True, flip=mirrored_classes(['left', 'right']), seed=3)
+    flips = [draw_params(stable_seed(3, 0, i), runtime=True).flip for i in range(40)]
+    assert [d._target(i, stable_seed(3, 0, i)) for i in range(40)]==[(i+f)%2 for i,f in enumerate(flips)] and any(flips) and not all(flips)
+    d.mirror = None
+    assert [d._target(i, stable_seed(3, 0, i)) for i in range(40)]==[0, 1]*20
