@@ -98,7 +98,9 @@ def _add(parser, p, positional):
     if p.kind=='bool' and p.default is True:
         parser.add_argument('--no-' + _flag(p)[2:], action='store_false', **kw)
         parser.add_argument(_flag(p), action='store_true', dest=p.name, help=argparse.SUPPRESS, default=True)
-    elif p.kind=='bool': parser.add_argument(_flag(p), action='store_true', **kw)
+    elif p.kind=='bool':
+        parser.add_argument(_flag(p), action='store_true', **kw)
+        parser.add_argument('--no-' + _flag(p)[2:], action='store_false', dest=p.name, help=argparse.SUPPRESS, default=False)
     elif p.kind=='list' and len(p.name)==1:
         parser.add_argument(f'-{p.name}', nargs=2, action='append', metavar=('NAME', 'VALUE'), **kw)
     elif p.kind=='list': parser.add_argument(_flag(p), nargs='+', metavar='str', **kw)
@@ -187,9 +189,11 @@ def main(
     if not verb and (group := [v for v in VERBS if v.startswith(f'{argv[0]} ')]): return _group(argv, group)
     if not verb: return _unknown(argv[0])
     doc, params, positional = _read_verb(verb)
-    parser = make_parser(f'rpa {verb}', doc, params, positional)
+    words = _dashes(argv[len(verb.split()):])
+    flags = {w.partition('=')[0] for w in words if w.startswith('--')}
+    parser = make_parser(f'rpa {verb}', doc, params, [p for p in positional if f"--{p.replace('_', '-')}" not in flags]) # both ways will do
     if more := [v for v in VERBS if v.startswith(f'{verb} ')]: parser.epilog = f"more: {', '.join(f'rpa {v}' for v in more)}"
-    try: args = parser.parse_intermixed_args(_dashes(argv[len(verb.split()):])) # films and flags in any order
+    try: args = parser.parse_intermixed_args(words) # films and flags in any order
     except SystemExit as e: return int(e.code or 0)
     return _call(verb, vars(args))
 

@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['EDIT_FPS', 'BUILT_IN', 'SMALL_PX', 'CELLS', 'RATE_HZ', 'WALK_HZ', 'SHIFT', 'GAP', 'MOST_CELLS', 'NEAR_S', 'SPAN_S',
            'BIAS_S', 'SURER', 'ENOUGH', 'PLACE', 'MARGIN_S', 'FRAMINGS', 'RideVideo', 'TimingConfig', 'fetched',
-           'load_config', 'describe', 'Embedding', 'embed', 'unit', 'pooled', 'Alike', 'Walk', 'walk', 'sharpened',
-           'refine', 'FoundSplit', 'Found', 'none_found', 'sure_within', 'in_order', 'Framing', 'get_framing',
-           'check_pair', 'AlignFraming', 'frame_shown', 'features_of', 'Downloaded', 'download']
+           'at_hand', 'load_config', 'describe', 'Embedding', 'embed', 'unit', 'pooled', 'Alike', 'Walk', 'walk',
+           'sharpened', 'refine', 'FoundSplit', 'Found', 'none_found', 'sure_within', 'in_order', 'Framing',
+           'get_framing', 'check_pair', 'judged', 'Way', 'find_way', 'AlignFraming', 'frame_shown', 'features_of',
+           'Downloaded', 'download']
 
 # %% ../nbs/14_timing.ipynb #5b40fc46
-import difflib, importlib, os, re
+import difflib, importlib, json, os, re
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy as np
 import yaml
 from scipy.ndimage import uniform_filter1d
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
-from .core import Failures, RpaError, as_fps, atomic_path, parse_timecode, say, sha256
+from .core import Failures, RpaError, as_fps, atomic_path, parse_timecode, say, settings_hash, sha256
 from .video import ahead, probe, read_frames
 
 # %% ../nbs/14_timing.ipynb #99ef506a
@@ -125,6 +126,23 @@ class TimingConfig(BaseModel):
 
 def fetched(video, videos): # Where `rpa timing download` puts a film
     return Path(videos)/video.trackId/f'{video.riderId}.mp4'
+
+
+def at_hand(
+    cfg:TimingConfig, # Config
+    wanted:list, # Some of its videos
+    videos:str='', # Folder of fetched films; empty: `downloaded_videos` beside the config
+)->tuple: # Those whose film is there and can be read, and the `Failures`; RpaError when none is
+    "Leave out films that are missing or broken, and say so"
+    failures = Failures()
+    def usable(v):
+        try: return probe(cfg.film(v, videos))
+        except RpaError as e:
+            failures.add(v.label, 'film', e)
+            say(f'left out: {e}')
+    found = [v for v in wanted if usable(v)]
+    if wanted and not found: raise RpaError(f'{cfg.source}: at least one film must be there; none is: {failures.rows[0][2]}')
+    return found, failures
 
 
 _KNOWN = {(): ('videos', 'riders', 'tracks'), ('videos',): tuple(RideVideo.model_fields)}
@@ -268,8 +286,11 @@ class Embedding:
 def _read_safetensors(path):
     from safetensors import SafetensorError, safe_open
     try:
-        with safe_open(path, 'np') as f: return f.get_tensor('features'), f.get_tensor('times_s'), (f.metadata() or {}).get('backbone', '')
+        with safe_open(path, 'np') as f: x, t, meta = f.get_tensor('features'), f.get_tensor('times_s'), f.metadata() or {}
     except SafetensorError as e: raise ValueError(e) from None
+    if 'rpa_features' not in meta: return x, t, meta.get('backbone', '')
+    made, seen = json.loads(meta['rpa_features'])['settings'], np.isfinite(x).all(1) # a table of `rpa features`
+    return x[seen], t[seen], f"{(made['backbone'] or {}).get('name', 'table')}-{settings_hash(made)[:6]}"
 
 
 def _read_npz(path):
@@ -342,6 +363,8 @@ class Alike:
     @property
     def shape(self): return len(self.x), self.y.shape[1]
 
+    def thin(self, k): return Alike(self.x[::k], self.y.T[::k]) # Every k-th frame of both
+
     def rows(self, order=None): # Row after row, (m,), in the order asked for
         order = np.arange(len(self.x)) if order is None else order
         for i in range(0, len(order), self.block):
@@ -399,8 +422,8 @@ def _trace(back, i, j, score):
     return Walk(rows, cols, score, score/float(frames.sum()))
 
 # %% ../nbs/14_timing.ipynb #2e93ea1c
-NEAR_S, SPAN_S, BIAS_S = 1.5, .8, .04 # half the window in the source; how far from the walk one looks; bias at equal speed
-_SPEEDS = np.r_[0, np.geomspace(.25, 4, 17)]
+NEAR_S, SPAN_S, BIAS_S = 1.5, .8, .05 # half the window in the source; how far from the walk one looks; bias at equal speed
+_SPEEDS, _FOCUS_S = np.r_[0, np.geomspace(.2, 6, 57)], .5 # speeds that are tried; what lies so far from the split counts .6
 
 
 def _bilinear(m, i, j):
@@ -444,7 +467,7 @@ def refine(
 )->tuple: # Split in the target, s; standard error, s
     "Find a moment of the source in the target, near a guess"
     span = SPAN_S*np.clip(pace, .5, 2.)
-    i, j = _between(s.t_s, at_s, NEAR_S+.2), _between(t.t_s, guess_s, span+4.2*NEAR_S)
+    i, j = _between(s.t_s, at_s, NEAR_S+.2), _between(t.t_s, guess_s, span+_SPEEDS[-1]*NEAR_S+.3)
     if i.stop-i.start<3 or j.stop-j.start<3: return guess_s, SPAN_S
     x, y = s.x[i], t.x[j]
     m = x@y.T
@@ -452,8 +475,8 @@ def refine(
     row = np.interp(at_s+d, s.t_s[i], np.arange(len(x)), left=-1, right=len(x))
     when = tau[:,None,None]+_SPEEDS[None,:,None]*d
     col = np.interp(when, t.t_s[j], np.arange(len(y)), left=-1, right=len(y))
-    v = _bilinear(m, np.broadcast_to(row, col.shape), col)*np.exp(-.5*(d/.8)**2)
-    prior = np.exp(-.5*((tau-guess_s)/(2*span))**2) # the walk is seldom far off
+    v = _bilinear(m, np.broadcast_to(row, col.shape), col)*np.exp(-.5*(d/_FOCUS_S)**2)
+    prior = np.exp(-.5*((tau-guess_s)/(4*span))**2) # the walk is seldom far off
     def best(keep): return _peak(prior*sum((v[...,side&keep]).sum(-1).max(1) for side in (d<=0, d>0)), tau)
     k = np.arange(len(d))*6//len(d)
     without = np.array([best(k!=b) for b in range(6)])
@@ -538,15 +561,20 @@ class Framing:
 
 
 def get_framing(
-    name:str, # A key of `FRAMINGS`
+    name:str='', # A key of `FRAMINGS`; empty: align, or what the checkpoint holds
     checkpoint_path:str='', # What it has learned, for a framing that learns
 )->Framing:
     "A framing by its name"
+    if not name: name = _kind_of(checkpoint_path) if checkpoint_path else 'align'
     if name not in FRAMINGS: raise RpaError(f"framing must be one of {', '.join(FRAMINGS)}; got '{name}'")
     module, cls = FRAMINGS[name].split(':')
     framing = getattr(importlib.import_module(f'rpa.{module}'), cls)()
     if framing.needs_model and not checkpoint_path: raise RpaError(f'the framing {name} needs --checkpoint_path, the file or folder that `rpa timing train` wrote')
+    if not framing.needs_model and checkpoint_path: say(f'the framing {name} learns nothing; {checkpoint_path} is not read')
     return framing.model(checkpoint_path) if framing.needs_model else framing
+
+
+def _kind_of(path): return importlib.import_module('rpa.timing_pairs').load_checkpoint(path)[0].s.kind
 
 
 def check_pair(source, target, splits_s):
@@ -558,6 +586,54 @@ def check_pair(source, target, splits_s):
     if splits_s[-1]>source.t_s[-1]+1.5/source.hz: raise RpaError(f"{source.source or 'source'}: every split must lie within the film; one is at {splits_s[-1]:.2f} s, the film ends at {source.t_s[-1]:.2f} s")
 
 
+def judged(
+    alike:Alike, # Two films
+)->tuple: # `Walk`, and why it is not to be believed, or ''
+    "The walk, against what chance and the way back would collect"
+    n, m = alike.shape
+    w = walk(alike.rows(), n, m)
+    step = 2 if n*m>1e6 else 1 # chance needs no detail
+    rough = alike.thin(step) if step>1 else alike
+    n, m = rough.shape
+    other, chance = (walk(rough.rows(order), n, m) for order in (np.arange(n)[::-1], np.roll(np.arange(n)[::-1], n//2)))
+    other, chance = replace(other, score=step*other.score), max(0., step*chance.score)
+    if other.score>SURER*max(w.score, 20) and other.mean>ENOUGH: return w, 'the course is there, but backwards'
+    if w.score<SURER*max(chance, other.score, 20) or w.mean<ENOUGH: return w, 'the course was not found: it is another one, or it is ridden the other way'
+    return w, ''
+
+
+@dataclass
+class Way:
+    "The way of a course through a target"
+    source_s:np.ndarray # Times in the source, s, rising
+    target_s:np.ndarray # Where the target is then, s
+    place:np.ndarray # How alike the films are there, standard deviations
+    step_s:float # Between two frames of the walk, s
+    part:Embedding # The part of the source that was looked for
+    reason:str='' # Why the course is not there
+
+    def missing(self, at): # Why the way does not come to a split, or ''
+        if at>self.source_s[-1]+1.5*self.step_s: return 'the footage stops before this split'
+        if at<self.source_s[0]-1.5*self.step_s: return 'the footage begins after this split'
+        return 'the footage does not look like the course here' if self.alike(at)<PLACE else ''
+
+    def alike(self, at): return float(self.place[np.abs(self.source_s-at)<=2].mean()) # Around a split
+
+
+def find_way(
+    source:Embedding, # Film with known splits
+    splits_s:np.ndarray, # They, s
+    target:Embedding, # Film to search
+)->Way: # With a reason when the course is not there
+    "Whether the course is in the target, and where: the same for every framing"
+    part = source.cut(max(0., splits_s[0]-MARGIN_S), splits_s[-1]+MARGIN_S)
+    hz = min(WALK_HZ, np.sqrt(MOST_CELLS/((part.t_s[-1]-part.t_s[0])*(target.t_s[-1]-target.t_s[0])+1)))
+    (x, tx), (y, ty) = pooled(part, hz), pooled(target, hz)
+    alike = Alike(unit(x), unit(y))
+    w, why = judged(alike)
+    return Way(tx[w.rows], np.interp(w.cols, np.arange(len(ty)), ty), np.zeros(0) if why else _along(alike, w), 1/hz, part, why)
+
+
 class AlignFraming(Framing):
     "Monotone alignment: no labels, no training"
     name = 'align'
@@ -565,43 +641,22 @@ class AlignFraming(Framing):
         "Walk, check, refine"
         splits_s = np.asarray(splits_s, float)
         check_pair(source, target, splits_s)
-        part = source.cut(max(0., splits_s[0]-MARGIN_S), splits_s[-1]+MARGIN_S)
-        hz = min(WALK_HZ, np.sqrt(MOST_CELLS/((part.t_s[-1]-part.t_s[0])*(target.t_s[-1]-target.t_s[0])+1)))
-        (x, tx), (y, ty) = pooled(part, hz), pooled(target, hz)
-        alike = Alike(unit(x), unit(y))
-        w, why = self._judge(alike)
-        if why: return none_found(splits_s, why)
-        place = _along(alike, w)
-        s_s, t_s = tx[w.rows], np.interp(w.cols, np.arange(len(ty)), ty)
-        fine = [sharpened(part), sharpened(target, .5*float(np.clip((t_s[-1]-t_s[0])/max(s_s[-1]-s_s[0], 1e-6), .3, 4)))]
-        splits = [self._split(s, s_s, t_s, place, fine, 1/hz) for s in splits_s]
+        way = find_way(source, splits_s, target)
+        if way.reason: return none_found(splits_s, way.reason)
+        s_s, t_s = way.source_s, way.target_s
+        fine = [sharpened(way.part), sharpened(target, .5*float(np.clip((t_s[-1]-t_s[0])/max(s_s[-1]-s_s[0], 1e-6), .3, 4)))]
+        splits = [self._split(s, way, fine) for s in splits_s]
         if not any(s.status=='found' for s in splits): return none_found(splits_s, splits[0].reason)
         guess = [s.target_s if s.target_s is None else float(np.interp(s.source_s, s_s, t_s)) for s in splits]
         return Found(in_order(splits, guess), source_s=s_s, target_s=t_s)
 
-    def _judge(self, alike):
-        "The walk, and why it is not to be believed"
-        n, m = alike.shape
-        w = walk(alike.rows(), n, m)
-        step = 2 if n*m>1e6 else 1 # chance needs no detail
-        rough = Alike(alike.x[::step], alike.y.T[::step]) if step>1 else alike
-        n, m = rough.shape
-        other, chance = (walk(rough.rows(order), n, m) for order in (np.arange(n)[::-1], np.roll(np.arange(n)[::-1], n//2)))
-        other, chance = replace(other, score=step*other.score), max(0., step*chance.score)
-        if other.score>SURER*max(w.score, 20) and other.mean>ENOUGH: return w, 'the course is there, but backwards'
-        if w.score<SURER*max(chance, other.score, 20) or w.mean<ENOUGH: return w, 'the course was not found: it is another one, or it is ridden the other way'
-        return w, ''
-
-    def _split(self, at, s_s, t_s, place, fine, step):
-        if at>s_s[-1]+1.5*step: return FoundSplit(at, reason='the footage stops before this split')
-        if at<s_s[0]-1.5*step: return FoundSplit(at, reason='the footage begins after this split')
-        near = np.abs(s_s-at)<=2
-        z = float(place[near].mean())
-        if z<PLACE: return FoundSplit(at, reason='the footage does not look like the course here')
+    def _split(self, at, way, fine):
+        if why := way.missing(at): return FoundSplit(at, reason=why)
+        s_s, t_s = way.source_s, way.target_s
         pace = _pace(s_s, t_s, at)
         guess = float(np.interp(at, s_s, t_s))+pace*(min(0, at-s_s[0])+max(0, at-s_s[-1])) # a little beyond the ends
         t, u = refine(*fine, at, guess, pace)
-        sure = sure_within(u)*float(np.clip((z-1)/1., 0, 1))
+        sure = sure_within(u)*float(np.clip(way.alike(at)-1, 0, 1))
         return FoundSplit(at, float(np.clip(t, fine[1].t_s[0], fine[1].t_s[-1])), u, sure, 'found')
 
 

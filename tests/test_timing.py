@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from rpa.core import RpaError, write_text
 from rpa.courses import Course, Ride
-from rpa.timing import AlignFraming, Embedding, download, embed, features_of, fetched, frame_shown, get_framing, load_config
-from rpa.video import probe
+from rpa.timing import AlignFraming, Embedding, at_hand, download, embed, features_of, fetched, frame_shown, get_framing, load_config, refine, sharpened
+from rpa.video import VideoWriter, probe, read_frames
 from pose_data import footage
 
 align = AlignFraming()
@@ -48,6 +48,34 @@ def test_lap_three_times_slower_is_found(lap):
     off = np.array([s.target_s for s in found.splits])-(84.2+3*(truth-84.2))
     assert (np.abs(off)<=3*tol).all(), off
     assert (np.diff([s.target_s for s in found.splits])>0).all()
+
+
+def test_film_three_times_slower_is_found_as_near(lap, tmp_path):
+    "The second lap again, slowed down at 30 Hz from blended frames, smaller and darker, through the encoder"
+    import cv2
+    frames = [f for t,f in read_frames(footage('../timing/udacity/udacity_t1_fast.mp4'), start_s=125., end_s=168.6)]
+    with VideoWriter(tmp_path/'slow.mp4', 30, crf=28, quick=True) as w:
+        for i in np.arange(0, len(frames)-1, 1/9):
+            a = i-int(i)
+            w.write(cv2.resize(cv2.convertScaleAbs(cv2.addWeighted(frames[int(i)], 1-a, frames[int(i)+1], a, 0), alpha=.6), (200, 100)))
+    found = align.decode(lap.cut(0, 84.2), landmarks(1)[0], embed(tmp_path/'slow.mp4'))
+    truth, tol = landmarks(2)
+    off = np.array([s.target_s for s in found.splits])-3*(truth-125)
+    assert found.status=='found' and (np.abs(off)<=3*tol).all() and np.abs(off).mean()<=.2, off
+
+
+@pytest.mark.parametrize('pace', [.55, 1., 1.09, 2.6, 3.1])
+def test_close_look_at_any_speed(pace):
+    "A speed that is none of those that are tried is not drawn to the next one"
+    def film(t, seed):
+        knots, k, w = np.random.default_rng(seed).normal(size=(42, 64)), t.astype(int), (t%1)[:,None]
+        return knots[k]+(knots[k+1]-knots[k])*w*w*(3-2*w)
+    off = []
+    for seed in range(4):
+        t, slow = np.arange(0, 40, .1), np.arange(0, 40*pace, .1)
+        s, e = sharpened(Embedding(film(t, seed), t)), sharpened(Embedding(film(slow/pace, seed), slow), .5*pace)
+        off += [refine(s, e, at, pace*(at+.15), pace)[0]-pace*at for at in (8.3, 20.1, 31.7)]
+    assert np.abs(off).mean()<=.02, off
 
 
 def test_footage_that_stops_early_says_where(lap):
@@ -162,6 +190,27 @@ def test_download_goes_on_and_does_not_fetch_twice(wood, tmp_path):
     download(str(path))
     assert len([p for p in asked if 'src' in p])==n
     server.shutdown()
+
+
+def test_films_that_are_not_there_are_left_out(wood, tmp_path, capsys):
+    d, rides, e = wood
+    (d/'junk.mp4').write_bytes(b'no film')
+    cfg = config(d, 'videos: [{riderId: a, trackId: t, path: src.mp4}, {riderId: b, trackId: t, path: junk.mp4}, {riderId: c, trackId: t, url: "http://127.0.0.1:9/c.mp4"}]')
+    there, failures = at_hand(cfg, cfg.videos)
+    assert [v.riderId for v in there]==['a'] and [r[0] for r in failures]==['t_b', 't_c'] and capsys.readouterr().out.count('left out')==2
+    with pytest.raises(RpaError, match='at least one film must be there'): at_hand(cfg, cfg.videos[1:])
+
+
+def test_tables_of_the_rally_job_are_read(tmp_path):
+    "As `rpa features` writes them; a row that was not seen is left out, and other settings are another backbone"
+    from rpa.features import Features, save_features
+    x, t = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20)/5
+    x[3] = np.nan
+    for name,stride in (('a', .2), ('b', .2), ('c', .1)):
+        save_features(Features(x, t, t, t+.2, dict(settings=dict(backbone=dict(name='net'), stride_s=stride))), tmp_path/f'{name}.safetensors')
+    a, b, c = (Embedding.load(tmp_path/f'{n}.safetensors') for n in 'abc')
+    assert len(a.x)==19 and a.backbone==b.backbone!=c.backbone and a.backbone.startswith('net-') and .6 not in a.t_s
+    with pytest.raises(RpaError, match='features must come from one backbone'): align.decode(a, [1.], c)
 
 
 def test_no_torch_on_the_way():
