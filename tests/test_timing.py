@@ -122,6 +122,27 @@ def test_answer_does_not_depend_on_where_the_target_lies(wood):
     assert found.status=='found' and np.abs([s.target_s for s in found.splits]-truth).max()<.3
 
 
+def test_of_several_laps_the_first_whole_one(wood):
+    d, rides, e = wood
+    lap, noise = e['half'], np.random.default_rng(0)
+    weak = lap.x+.05*noise.normal(size=lap.x.shape)
+    for first,truth in ((weak, rides['half'].splits_s), (weak[len(lap.x)*2//5:], len(lap.x)*3//5/lap.hz+rides['half'].splits_s)):
+        x = np.concatenate([first, lap.x])
+        found = align.decode(e['src'], rides['src'].splits_s, Embedding(x, np.arange(len(x))/lap.hz, lap.backbone))
+        assert found.status=='found' and np.abs([s.target_s for s in found.splits]-truth).max()<.6
+
+
+@pytest.mark.parametrize('bars', [((0, 0), (30, 30)), ((22, 22), (0, 0))])
+def test_black_bars_are_no_part_of_the_picture(wood, tmp_path, bars):
+    d, rides, e = wood
+    with VideoWriter(tmp_path/'bars.mp4', 20, quick=True) as w:
+        for _,f in read_frames(d/'src.mp4'): w.write(np.pad(f, (*bars, (0, 0))))
+    a, b = e['src'].x, embed(tmp_path/'bars.mp4').x
+    assert np.median((a*b).sum(1)/np.linalg.norm(a, axis=1)/np.linalg.norm(b, axis=1))>.97
+    found = align.decode(e['twice'], rides['twice'].splits_s, embed(tmp_path/'bars.mp4'))
+    assert found.status=='found' and np.abs([s.target_s for s in found.splits]-rides['src'].splits_s).max()<.4
+
+
 def config(d, text): return load_config(write_text(d/'c.yaml', text))
 
 

@@ -103,7 +103,7 @@ def test_find_with_a_network_and_its_refusals(made, monkeypatch, capsys):
     (made/'bad.safetensors').write_bytes(b'no')
     assert main([*ask, '--checkpoint_path', 'bad.safetensors'])==1 and 'a checkpoint of' in capsys.readouterr().err
     framing, e = ClassifierFraming().model('net'), Embedding(np.random.default_rng(0).normal(size=(50, 480)), np.arange(50)/10, 'resnet50')
-    with pytest.raises(RpaError, match="the backbone that was learned, 'gradients-1'"): framing.decode(e, [1.], e)
+    with pytest.raises(RpaError, match="the backbone that was learned, 'gradients-2'"): framing.decode(e, [1.], e)
     e.save('video_features/wood_bert.safetensors')
     assert main(['timing', 'preprocess', 'pairs.csv', 'video_features', 'd2', '--config', 'c.yaml', '--F', '10'])==1
     (made/'video_features'/'wood_bert.safetensors').unlink()
@@ -116,7 +116,7 @@ def test_a_network_finds_no_course_that_is_not_there(made, cls, monkeypatch):
     cfg = load_config('c.yaml')
     wood, hill, anna = (features_of(cfg, cfg.video(*v), 'video_features') for v in (('wood', 'bert'), ('hill', 'bert'), ('wood', 'anna')))
     framing, splits = cls(), cfg.video('wood', 'anna').splits_s
-    framing.net = SiameseNet(NetSettings(dim=480, kind=cls.name, F=10, backbone='gradients-1', compress_sizes=(4,), hidden_size=3, post_lstm_sizes=())).eval()
+    framing.net = SiameseNet(NetSettings(dim=480, kind=cls.name, F=10, backbone='gradients-2', compress_sizes=(4,), hidden_size=3, post_lstm_sizes=())).eval()
     framing.F = 10
     torch.nn.init.zeros_(framing.net.head[1].weight)
     torch.nn.init.constant_(framing.net.head[1].bias, 1. if cls.name=='classifier' else 0.)
