@@ -380,8 +380,10 @@ class SiameseNet(nn.Module):
             sizes = (2*out, *s.post_lstm_sizes)
             self.head = nn.Sequential(_layers(sizes, s.dropout), nn.Linear(sizes[-1], 1))
 
-    def encode(self, x): # (n, F, D) → (n, H): last states of the LSTM
-        _, (h, _) = self.lstm(self.compress(x))
+    def encode(self, x): return self.read(self.compress(x)) # (n, F, D) → (n, H)
+
+    def read(self, z): # Compressed rows → (n, H): last states of the LSTM
+        _, (h, _) = self.lstm(z)
         return torch.cat([h[-2], h[-1]], 1) if self.s.bidirectional else h[-1]
 
     def join(self, a, b): # (…, H) and (…, H) → (…)
@@ -521,7 +523,8 @@ def window_codes(
 )->torch.Tensor: # (n, H)
     "Encode windows, each once"
     with torch.inference_mode():
-        return torch.cat([net.encode(torch.from_numpy(clip_rows(x, ends[i:i+batch], net.s.F))) for i in range(0, len(ends), batch)])
+        z = torch.cat([net.compress(v) for v in torch.from_numpy(x).split(4096)]) # every row once, whatever the windows share
+        return torch.cat([net.read(clip_rows(z, ends[i:i+batch], net.s.F)) for i in range(0, len(ends), batch)])
 
 
 def pair_matrix(
