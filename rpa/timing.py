@@ -7,8 +7,8 @@ __all__ = ['EDIT_FPS', 'BUILT_IN', 'SMALL_PX', 'CELLS', 'RATE_HZ', 'WALK_HZ', 'S
            'SPAN_S', 'BIAS_S', 'SURER', 'ENOUGH', 'PLACE', 'MARGIN_S', 'FRAMINGS', 'RideVideo', 'TimingConfig',
            'fetched', 'at_hand', 'load_config', 'describe', 'Embedding', 'embed', 'unit', 'pooled', 'Alike', 'Walk',
            'walk', 'sharpened', 'refine', 'FoundSplit', 'Found', 'none_found', 'sure_within', 'in_order', 'Framing',
-           'get_framing', 'check_pair', 'judged', 'Way', 'find_way', 'AlignFraming', 'frame_shown', 'features_of',
-           'Downloaded', 'download']
+           'get_framing', 'check_pair', 'judged', 'Way', 'find_way', 'AlignFraming', 'followed', 'frame_shown',
+           'features_of', 'Downloaded', 'download']
 
 # %% ../nbs/14_timing.ipynb #5b40fc46
 import difflib, importlib, json, os, re
@@ -665,7 +665,7 @@ class AlignFraming(Framing):
         way = find_way(source, splits_s, target)
         if way.reason: return none_found(splits_s, way.reason)
         s_s, t_s = way.source_s, way.target_s
-        fine = [sharpened(way.part), sharpened(target, .5*float(np.clip((t_s[-1]-t_s[0])/max(s_s[-1]-s_s[0], 1e-6), .3, 4)))]
+        fine = _fine(way.part, target, s_s, t_s)
         splits = [self._split(s, way, fine) for s in splits_s]
         if not any(s.status=='found' for s in splits): return none_found(splits_s, splits[0].reason)
         guess = [s.target_s if s.target_s is None else float(np.interp(s.source_s, s_s, t_s)) for s in splits]
@@ -679,6 +679,31 @@ class AlignFraming(Framing):
         t, u = refine(*fine, at, guess, pace)
         sure = sure_within(u)*float(np.clip(way.alike(at)-1, 0, 1))
         return FoundSplit(at, float(np.clip(t, fine[1].t_s[0], fine[1].t_s[-1])), u, sure, 'found')
+
+
+def _fine(source, target, s_s, t_s): # Both films as `refine` takes them
+    return [sharpened(source), sharpened(target, .5*float(np.clip((t_s[-1]-t_s[0])/max(s_s[-1]-s_s[0], 1e-6), .3, 4)))]
+
+
+def followed(
+    found:Found, # With its way
+    source:Embedding, # Film with known splits
+    target:Embedding, # Film that was searched
+    every_s:float=.5, # Between two close looks, s of source; more where there would be over 400
+    sure_s:float=.15, # A look that is less certain is left out, s for a second of source
+)->Found: # With another way
+    "The way, looked at as closely as the splits were"
+    s_s, t_s = found.source_s, found.target_s
+    hits = [s for s in found.splits if s.status=='found']
+    a, b = max(s_s[0], hits[0].source_s-2.5), min(s_s[-1], hits[-1].source_s+2.5)
+    near, far = _fine(source.cut(max(0., a-MARGIN_S), b+MARGIN_S), target, s_s, t_s)
+    looks = [(s.source_s, s.target_s) for s in hits]
+    for at in np.arange(a, b, max(every_s, (b-a)/400)):
+        pace = _pace(s_s, t_s, at)
+        t, u = refine(near, far, at, float(np.interp(at, s_s, t_s)), pace)
+        if u<=sure_s*max(1, pace): looks.append((float(at), t))
+    s, t = np.array(sorted(looks)).T
+    return replace(found, source_s=s, target_s=np.maximum.accumulate(t))
 
 
 def _along(alike, w): # Similarity at the walk's place, row by row of the walk

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter1d
 from .core import Failures, RpaError, read_json, say, stable_seed, timecode, write_json, write_text
 from .video import VideoWriter, contact_sheet, probe, read_frames
 from .metrics import group_interval, html_report, png
-from .timing import EDIT_FPS, Found, at_hand, features_of, frame_shown, get_framing, load_config
+from .timing import EDIT_FPS, Found, at_hand, features_of, followed, frame_shown, get_framing, load_config
 
 # %% ../nbs/14a_timing_find.ipynb #6793f482
 @dataclass
@@ -123,7 +123,8 @@ def gain_curve(
 )->tuple: # Source time, s; time lost by the target since the first found split, s (negative: gained)
     "Time lost along the course"
     hits = [s for s in found.splits if s.status=='found']
-    if len(found.source_s)<3 or len(hits)<2: raise RpaError('timing curve: at least two splits must be found by a framing that gives the whole way; take --framing align')
+    if len(hits)<2: raise RpaError(f"timing curve: at least two splits must be found; {found.reason or 'there is one only'}")
+    if len(found.source_s)<3: raise RpaError('timing curve: the framing must give the whole way; take align')
     t = np.arange(hits[0].source_s, hits[-1].source_s+.05, .1)
     wide = np.r_[t[0]-np.arange(20, 0, -1)*.1, t, t[-1]+np.arange(1, 21)*.1] # the walk goes on beyond the splits
     way = gaussian_filter1d(np.interp(wide, found.source_s, found.target_s), 10*smooth_s)[20:-20]
@@ -164,9 +165,10 @@ def curve(
     import matplotlib.pyplot as plt
     cfg, (s,_), films, (source, target) = _pair(config, trackId, sourceRiderId, targetRiderId, features, videos)
     found = get_framing('align').decode(source, s.splits_s, target)
+    if sum(p.status=='found' for p in found.splits)>1: found = followed(found, source, target)
     t, lost = gain_curve(found)
     fig = plot_gain(t, lost, found, (sourceRiderId, targetRiderId))
-    strips = [('Time lost along the course; dots: the splits with twice their uncertainty.', 'time lost', png(fig))]
+    strips = [('Time lost along the course; dots: the splits with twice their uncertainty. Between them the curve is less certain, most of all where the course looks the same for long.', 'time lost', png(fig))]
     plt.close(fig)
     hits = [(k, p) for k,p in enumerate(found.splits) if p.status=='found']
     rows = [dict(split=k+1, **{sourceRiderId:p.source_s, targetRiderId:p.target_s}, lost=_lost_at(p, found), uncertainty=p.uncertainty_s) for k,p in hits]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rpa.core import RpaError, write_text
 from rpa.courses import Course, Ride
-from rpa.timing import AlignFraming, Embedding, at_hand, download, embed, features_of, fetched, frame_shown, get_framing, load_config, refine, sharpened
+from rpa.timing import AlignFraming, Embedding, at_hand, download, embed, features_of, fetched, followed, frame_shown, get_framing, load_config, refine, sharpened
 from rpa.video import VideoWriter, probe, read_frames
 from pose_data import footage
 
@@ -120,6 +120,19 @@ def test_answer_does_not_depend_on_where_the_target_lies(wood):
     found = align.decode(e['src'], rides['src'].splits_s, long)
     truth = before/15+rides['twice'].splits_s*e['twice'].hz/15
     assert found.status=='found' and np.abs([s.target_s for s in found.splits]-truth).max()<.3
+
+
+def test_the_way_between_the_splits_is_looked_at_closely(wood):
+    "The curve of the riders' page goes through the splits, and is nearer to the truth than the walk"
+    d, rides, e = wood
+    found = align.decode(e['src'], rides['src'].splits_s, e['twice'])
+    close = followed(found, e['src'], e['twice'])
+    def off(f):
+        s = np.arange(found.splits[0].source_s, found.splits[-1].source_s, .1)
+        return np.abs(np.interp(s, f.source_s, f.target_s)-rides['twice'].at(np.interp(s, *rides['src'].profile)))
+    assert np.allclose(np.interp([s.source_s for s in found.splits], close.source_s, close.target_s), [s.target_s for s in found.splits], atol=.02)
+    assert np.median(off(close))<.7*np.median(off(found)) and np.median(off(close))<=.03, (np.median(off(close)), np.median(off(found)))
+    assert (np.diff(close.target_s)>=0).all()
 
 
 def test_of_several_laps_the_first_whole_one(wood):

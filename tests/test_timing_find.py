@@ -51,12 +51,13 @@ def test_documents_positionals_and_refusal(course, tmp_path, capsys):
     assert main(args)==1 and 'back must have splits on wood' in capsys.readouterr().err
 
 
-def test_curve_inspection_and_view(course, tmp_path, monkeypatch):
+def test_curve_inspection_and_view(course, tmp_path, monkeypatch, capsys):
     d, rides = course
     monkeypatch.chdir(d)
     who = ['--trackId', 'wood', '--sourceRiderId', 'anna', '--targetRiderId', 'bert']
     assert main(['timing', 'curve', 'c.yaml', 'video_features', str(tmp_path/'curve.html'), *who])==0
     assert (tmp_path/'curve.html').read_text().count('data:image/png')==4
+    assert main(['timing', 'curve', 'c.yaml', 'video_features', str(tmp_path/'no.html'), *who[:-1], 'back'])==1 and 'at least two splits must be found; the course' in capsys.readouterr().err
     assert main(['timing', 'inspect-splits', 'c.yaml', '--output-dir', str(tmp_path/'i'), '--seconds', '.4'])==0
     clips = sorted((tmp_path/'i'/'clips').glob('*.mp4'))
     assert len(clips)==6 and all(probe(c).codec=='h264' and .7<=probe(c).duration_s<=.9 for c in clips)
