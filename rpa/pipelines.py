@@ -462,3 +462,6 @@ def demo_report(
     return '\n'.join(['Synthetic (rendered) runners, held out from training and from every choice:', head,
                       *(_row(unit, scores[unit]) for unit in ('clips', 'runners')), '',
                       *(f'{what:<10} {shown}/{file}' for what,file in look.items())])
+
+# %% ../nbs/22_pipelines.ipynb #324c591a
+if __name__=='__main__' and Path(sys.argv[0]).name=='pipelines.py': sys.exit(main()) # not in a notebook

@@ -237,3 +237,16 @@ def test_demo_runs_the_chain_once(checkout, capsys):
     assert log.read_text().splitlines()[5:]==['04_train 40', '05_infer 40'] # the stage whose file changed, and all after it
     demo(seed=2)
     assert (checkout/'runs'/'demo-2'/'log.txt').read_text().splitlines()[0]=='01_processing 42'
+
+
+def test_module_is_the_command_too():
+    "`python -m rpa.pipelines` used to say nothing and do nothing"
+    got = subprocess.run([sys.executable, '-m', 'rpa.pipelines', 'split', '--no-such-flag'], capture_output=True, text=True)
+    assert got.returncode==2 and 'usage: rpa split' in got.stderr
+    assert subprocess.run([sys.executable, '-m', 'rpa.pipelines', '--version'], capture_output=True, text=True).stdout.startswith('rpa ')
+
+
+def test_a_flag_for_what_stands_without_one(capsys):
+    assert main(['timing', 'view', '--predictions_json', 'none.json'])==1 and 'none.json' in capsys.readouterr().err
+    assert main(['timing', 'view', 'none.json', '--predictions-json=none.json'])==2 # not both
+    assert main(['timing', 'preprocess', 'none.csv', '--no-add_position_feature', '--config', 'none.yaml'])==1 and 'none.yaml' in capsys.readouterr().err
