@@ -2,16 +2,16 @@
 
     python bench/timing.py [MINUTES]      default: 10
 
-The films are random numbers that change smoothly, at 15 Hz as the built-in features of a 30 Hz film: what they show does not change the cost. Three figures:
+The films are random numbers that change smoothly, at 15 Hz as the built-in features of a 30 Hz film: what they show does not change the cost. Four figures:
 the alignment's time for ten, twenty and forty minutes (linear?) with the memory it took; the cached search; the naive search on every pair of windows, on a
-part of the target, scaled up, with its answers compared.
+part of the target, scaled up, with its answers compared; and the learned framing from features to splits.
 """
 import os, platform, resource, sys, time
 import numpy as np
 import torch
 
 from rpa.timing import AlignFraming, Embedding
-from rpa.timing_pairs import NetSettings, SiameseNet, clip_rows, pair_matrix, row_at, rows_of, window_codes
+from rpa.timing_pairs import ClassifierFraming, NetSettings, SiameseNet, clip_rows, pair_matrix, row_at, rows_of, window_codes
 
 
 def film(minutes, seed=0, hz=15, dim=480):
@@ -56,3 +56,7 @@ if __name__=='__main__':
     whole = t*len(ends)/len(some)
     same = np.abs(slow-cached[:,np.searchsorted(ends, some)]).max()
     print(f'siamese, every window encoded once: {took:.2f} s; naive, every pair: {whole:.0f} s (from {len(some)} of {len(ends)} windows); {whole/took:.0f} times faster, largest difference {same:.1e}')
+    framing = ClassifierFraming()
+    framing.net, framing.net.s = net, NetSettings(dim=480, backbone='random')
+    found, took = clock(lambda: framing.decode(source, splits, source))
+    print(f'siamese, the whole search, with the look for the course: {took:.2f} s')

@@ -98,7 +98,9 @@ def _add(parser, p, positional):
     if p.kind=='bool' and p.default is True:
         parser.add_argument('--no-' + _flag(p)[2:], action='store_false', **kw)
         parser.add_argument(_flag(p), action='store_true', dest=p.name, help=argparse.SUPPRESS, default=True)
-    elif p.kind=='bool': parser.add_argument(_flag(p), action='store_true', **kw)
+    elif p.kind=='bool':
+        parser.add_argument(_flag(p), action='store_true', **kw)
+        parser.add_argument('--no-' + _flag(p)[2:], action='store_false', dest=p.name, help=argparse.SUPPRESS, default=False)
     elif p.kind=='list' and len(p.name)==1:
         parser.add_argument(f'-{p.name}', nargs=2, action='append', metavar=('NAME', 'VALUE'), **kw)
     elif p.kind=='list': parser.add_argument(_flag(p), nargs='+', metavar='str', **kw)
@@ -220,12 +222,13 @@ def main(
     if not verb and (group := [v for v in VERBS if v.startswith(f'{argv[0]} ')]): return _group(argv, group)
     if not verb: return _unknown(argv[0])
     doc, params, positional = _read_verb(verb)
-    parser = make_parser(f'rpa {verb}', doc, params, positional)
+    words = _dashes(argv[len(verb.split()):])
+    flags = {w.partition('=')[0] for w in words if w.startswith('--')}
+    parser = make_parser(f'rpa {verb}', doc, params, [p for p in positional if f"--{p.replace('_', '-')}" not in flags]) # both ways will do
     if more := [v for v in VERBS if v.startswith(f'{verb} ')]: parser.epilog = f"more: {', '.join(f'rpa {v}' for v in more)}"
-    rest = _dashes(argv[len(verb.split()):])
     try:
-        _configured(parser, rest, params)
-        args = vars(parser.parse_intermixed_args(rest)) # films and flags in any order
+        _configured(parser, words, params)
+        args = vars(parser.parse_intermixed_args(words)) # films and flags in any order
     except RpaError as e:
         print(e, file=sys.stderr)
         return 2
@@ -498,3 +501,6 @@ def demo_report(
     return '\n'.join(['Synthetic (rendered) runners, held out from training and from every choice:', head,
                       *(_row(unit, scores[unit]) for unit in ('clips', 'runners')), '',
                       *(f'{what:<10} {shown}/{file}' for what,file in look.items())])
+
+# %% ../nbs/22_pipelines.ipynb #b6268eae
+if __name__=='__main__' and Path(sys.argv[0]).name=='pipelines.py': sys.exit(main()) # not in a notebook

@@ -4,21 +4,21 @@
 
 # %% auto #0
 __all__ = ['HITS_S', 'Predicted', 'predictions', 'find', 'frame_of', 'view', 'gain_curve', 'plot_gain', 'curve', 'clips_page',
-           'write_clip', 'inspect_splits', 'TimingScores', 'mean_interval', 'score_pair', 'evaluate', 'Validated',
-           'validate']
+           'write_clip', 'Inspected', 'inspect_splits', 'TimingScores', 'mean_interval', 'score_pair', 'evaluate',
+           'Validated', 'validate']
 
 # %% ../nbs/14a_timing_find.ipynb #21fb7e67
 import html, os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
 from scipy.ndimage import gaussian_filter1d
-from .core import RpaError, read_json, say, stable_seed, timecode, write_json, write_text
+from .core import Failures, RpaError, read_json, say, stable_seed, timecode, write_json, write_text
 from .video import VideoWriter, contact_sheet, probe, read_frames
 from .metrics import group_interval, html_report, png
-from .timing import EDIT_FPS, Found, features_of, frame_shown, get_framing, load_config
+from .timing import EDIT_FPS, Found, at_hand, features_of, followed, frame_shown, get_framing, load_config
 
 # %% ../nbs/14a_timing_find.ipynb #6793f482
 @dataclass
@@ -64,20 +64,20 @@ def find(
     trackId:str='', # Track
     sourceRiderId:str='', # Rider whose splits are known
     targetRiderId:str='', # Rider whose splits are to be found
-    framing:str='align', # How: align (needs no training), classifier or regressor
+    framing:str='', # How: align (needs no training), classifier or regressor; empty: align, or what the checkpoint holds
     checkpoint_path:str='', # What a framing has learned
-    F:int=50, # Frames of a clip, for framings that compare clips
+    F:int=0, # Frames of a clip, for framings that compare clips; 0: as the checkpoint has it
     videos:str='', # Folder of fetched films; empty: downloaded_videos beside the config
     no_page:bool=False, # Write no page
 ):
     "Find the splits of one rider in the film of another"
     f = get_framing(framing, checkpoint_path)
-    if hasattr(f, 'F') and not checkpoint_path: f.F = F
+    if F and f.needs_model and F!=f.F: raise RpaError(f'timing find: --F must be {f.F}, the frames of a clip that {checkpoint_path} has learned; got {F}')
     cfg, (s,_), films, (source, target) = _pair(config, trackId, sourceRiderId, targetRiderId, features, videos)
     found = f.decode(source, s.splits_s, target)
     infos, out = [probe(p) for p in films], Path(predictions_json)
     d = predictions(found, trackId, sourceRiderId, targetRiderId, [i.fps for i in infos])
-    write_json(out, d|dict(framing=framing, backbone=source.backbone, config=os.path.relpath(config, out.parent), videos=videos and os.path.relpath(videos, out.parent)))
+    write_json(out, d|dict(framing=f.name, backbone=source.backbone, config=os.path.relpath(config, out.parent), videos=videos and os.path.relpath(videos, out.parent)))
     page = None if no_page else view(str(out))
     for p in d['predicted_splits']:
         say(f"{p['source_timecode']} -> "+(f"{p['target_timecode']}  {p['target_s']:.2f} ± {p['uncertainty_s']:.2f} s, confidence {p['confidence']:.2f}" if p['status']=='found' else f"not found: {p['reason']}"))
@@ -96,7 +96,7 @@ def _png(img): return cv2.imencode('.png', np.ascontiguousarray(img[...,::-1]))[
 
 def view(
     predictions_json:str='predictions.json', # What `rpa timing find` wrote
-    output:str='', # Page to write; empty: predictions_splits.html beside it
+    output:str='', # Page to write; empty: beside it, predictions_splits.html for predictions.json
 ):
     "A page with the frames of both riders at every split that was found"
     d = read_json(predictions_json)
@@ -112,7 +112,7 @@ def view(
         shots = [frame_of(f, t) for f,t in zip(films, (p['source_s'], p['target_s']))]
         names = [f"{d['sourceRiderId']} {p['source_timecode']}", f"{d['targetRiderId']} {p['target_timecode']}"]
         strips.append((f"Split {k+1}: {' and '.join(names)}", f'split {k+1}', _png(contact_sheet(shots, 2, names, 720))))
-    out = Path(output) if output else Path(predictions_json).with_name('predictions_splits.html')
+    out = Path(output) if output else Path(predictions_json).with_name(f'{Path(predictions_json).stem}_splits.html')
     return html_report(str(out), f"Splits of {d['targetRiderId']} on {d['trackId']}", notes=[f"{d['status']}. {d['reason']}".strip(' .')+'.'], tables={'Splits':rows}, strips=strips,
                        about={'source':d['sourceRiderId'], 'framing':d.get('framing', ''), 'features':d.get('backbone', '')})
 
@@ -123,7 +123,8 @@ def gain_curve(
 )->tuple: # Source time, s; time lost by the target since the first found split, s (negative: gained)
     "Time lost along the course"
     hits = [s for s in found.splits if s.status=='found']
-    if len(found.source_s)<3 or len(hits)<2: raise RpaError('timing curve: at least two splits must be found by a framing that gives the whole way; take --framing align')
+    if len(hits)<2: raise RpaError(f"timing curve: at least two splits must be found; {found.reason or 'there is one only'}")
+    if len(found.source_s)<3: raise RpaError('timing curve: the framing must give the whole way; take align')
     t = np.arange(hits[0].source_s, hits[-1].source_s+.05, .1)
     wide = np.r_[t[0]-np.arange(20, 0, -1)*.1, t, t[-1]+np.arange(1, 21)*.1] # the walk goes on beyond the splits
     way = gaussian_filter1d(np.interp(wide, found.source_s, found.target_s), 10*smooth_s)[20:-20]
@@ -164,9 +165,10 @@ def curve(
     import matplotlib.pyplot as plt
     cfg, (s,_), films, (source, target) = _pair(config, trackId, sourceRiderId, targetRiderId, features, videos)
     found = get_framing('align').decode(source, s.splits_s, target)
+    if sum(p.status=='found' for p in found.splits)>1: found = followed(found, source, target)
     t, lost = gain_curve(found)
     fig = plot_gain(t, lost, found, (sourceRiderId, targetRiderId))
-    strips = [('Time lost along the course; dots: the splits with twice their uncertainty.', 'time lost', png(fig))]
+    strips = [('Time lost along the course; dots: the splits with twice their uncertainty. Between them the curve is less certain, most of all where the course looks the same for long.', 'time lost', png(fig))]
     plt.close(fig)
     hits = [(k, p) for k,p in enumerate(found.splits) if p.status=='found']
     rows = [dict(split=k+1, **{sourceRiderId:p.source_s, targetRiderId:p.target_s}, lost=_lost_at(p, found), uncertainty=p.uncertainty_s) for k,p in hits]
@@ -217,16 +219,26 @@ def write_clip(
     return Path(path)
 
 
+@dataclass
+class Inspected:
+    "Result of `rpa timing inspect-splits`"
+    page:Path # The page
+    failures:Failures # Films that were left out
+    @property
+    def failed(self)->bool: return bool(len(self.failures))
+
+
 def inspect_splits(
-    config:str, # Config with the videos, YAML
+    config:str='video_config.yaml', # Config with the videos, YAML
     output_dir:str='split_times_inspection', # Folder to write: index.html and clips
     seconds:float=1., # Shown before and after the split, s
     videos:str='', # Folder of fetched films; empty: downloaded_videos beside the config
 ):
     "One page with the riders side by side at every split of the config"
     cfg, out, rows = load_config(config), Path(output_dir), []
+    there, failures = at_hand(cfg, [v for v in cfg.videos if len(v.splits)], videos)
     for track in cfg.track_ids:
-        riders = [v for v in cfg.on(track) if len(v.splits)]
+        riders = [v for v in there if v.trackId==track]
         for k in range(max((len(v.splits) for v in riders), default=0)):
             clips = []
             for v in riders:
@@ -238,9 +250,10 @@ def inspect_splits(
                 clips.append((f'{v.riderId}, {v.splits[k]}', name))
             rows.append((f'{track}, split {k+1}', clips))
     if not rows: raise RpaError(f'{config}: at least one video must have splits; add them')
+    failures.save(out)
     page = clips_page(out/'index.html', 'Splits', rows)
     say(f'wrote {page}: {len(rows)} rows')
-    return page
+    return Inspected(page, failures)
 
 # %% ../nbs/14a_timing_find.ipynb #7e94acc2
 HITS_S = (.1, .25, .5)
@@ -250,7 +263,8 @@ HITS_S = (.1, .25, .5)
 class TimingScores:
     "Every split of every pair, and every film that was to be refused"
     rows:pd.DataFrame # framing, track, source, target, split, truth_s, target_s, error_s, segment_error_s, uncertainty_s, confidence
-    refusals:pd.DataFrame # framing, track, source, what, refused
+    refusals:pd.DataFrame # framing, track, source, target (whose film it was), what, refused
+    failures:Failures=field(default_factory=Failures) # Films that were left out
 
     def table(self, by=('framing',))->pd.DataFrame: # A row for each framing (and track, rider, …)
         "The figures"
@@ -304,7 +318,8 @@ def evaluate(
 )->TimingScores:
     "Score framings on the task"
     tracks = tracks or cfg.track_ids
-    known = {t:[v for v in cfg.on(t) if len(v.splits)] for t in tracks}
+    there, failures = at_hand(cfg, [v for t in tracks for v in cfg.on(t) if len(v.splits)], videos)
+    known = {t:[v for v in there if v.trackId==t] for t in tracks}
     for t,vs in known.items():
         counts = {v.riderId:len(v.splits) for v in vs}
         if len(set(counts.values()))>1: raise RpaError(f"{cfg.source}: every rider on {t} must have the same splits; got {', '.join(f'{r} {n}' for r,n in counts.items())}")
@@ -317,17 +332,18 @@ def evaluate(
                 for v in (v for v in vs if v is not s):
                     got = score_pair(f.decode(e[s.label], s.splits_s, e[v.label]), v.splits_s)
                     rows += [dict(framing=name, track=t, source=s.riderId, target=v.riderId)|r for r in got]
-                refusals += [dict(framing=name, track=t, source=s.riderId, what=what, refused=not any(p.status=='found' for p in f.decode(e[s.label], s.splits_s, x).splits))
-                             for what,x in _wrong_films(known, e, t, s)]
-    return TimingScores(pd.DataFrame(rows), pd.DataFrame(refusals, columns=['framing', 'track', 'source', 'what', 'refused']))
+                refusals += [dict(framing=name, track=t, source=s.riderId, target=who, what=what, refused=not any(p.status=='found' for p in f.decode(e[s.label], s.splits_s, x).splits))
+                             for what,who,x in _wrong_films(known, e, t, s)]
+    return TimingScores(pd.DataFrame(rows), pd.DataFrame(refusals, columns=['framing', 'track', 'source', 'target', 'what', 'refused']), failures)
 
 
 def _wrong_films(known, e, track, source):
     "A film of another course, and one of this course backwards"
     other = [v for t,vs in known.items() if t!=track for v in vs]
-    if other: yield 'another course', e[other[stable_seed(source.label)%len(other)].label]
+    pick = lambda vs: vs[stable_seed(source.label)%len(vs)]
+    if other: yield 'another course', pick(other).riderId, e[pick(other).label]
     mates = [v for v in known[track] if v is not source]
-    if mates: yield 'backwards', e[mates[stable_seed(source.label)%len(mates)].label].backwards()
+    if mates: yield 'backwards', pick(mates).riderId, e[pick(mates).label].backwards()
 
 
 @dataclass
@@ -335,6 +351,8 @@ class Validated:
     "Result of `rpa timing validate`"
     scores:TimingScores # Everything
     page:Path # The page
+    @property
+    def failed(self)->bool: return bool(len(self.scores.failures))
 
 
 def validate(
@@ -356,9 +374,10 @@ def validate(
     tables = {'Framings':scores.table(), 'Per track':scores.table(('framing', 'track')), 'Per rider':scores.table(('framing', 'target'))}
     out.mkdir(parents=True, exist_ok=True)
     write_json(out/'scores.json', {k:v.astype(object).where(v.notna(), None).to_dict('records') for k,v in tables.items()})
+    scores.failures.save(out)
     for name,d in (('splits', scores.rows), ('refusals', scores.refusals)): write_text(out/f'{name}.csv', d.to_csv(index=False))
     n = scores.rows.target.nunique()
-    notes = [f'{n} riders: the intervals are rough.'] if n<10 else []
+    notes = ([f'{n} riders: the intervals are rough.'] if n<10 else [])+[f'Left out: {why}' for _,_,why in scores.failures]
     page = html_report(str(out/'report.html'), 'Split times', notes=notes, tables=tables)
     say(tables['Framings'].round(3).to_string(index=False))
     say(f'wrote {page}')

