@@ -836,6 +836,6 @@ def features(
             failures.add(path, 'features', e)
             say(f'{path}: {str(e).removeprefix(f"{path}: ")}')
     failures.save(output)
-    if done: say(f"wrote {_index(output)}; to look at one: rpa.features.load_features('{done[0][1]}')")
+    if done: say(f"wrote {_index(output)}\nnext: rpa rally train-temporal --features {output} --truth TRUTH.csv, or look at one: rpa.features.load_features('{done[0][1]}')")
     if failures: say(f"{len(failures)} of {len(sources)} not whole: see {output/'failed.csv'}")
     return Extracted(done, failures)

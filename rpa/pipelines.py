@@ -27,6 +27,9 @@ VERBS = {
     'pretrain':        ('masked', 'pretrain', 'folder'),
     'infer':           ('infer', 'infer'),
     'features':        ('features', 'features', 'video'),
+    'rally train-temporal': ('rally', 'train_temporal'),
+    'rally predict':   ('rally', 'predict'),
+    'rally evaluate':  ('rally', 'evaluate'),
     'gait':            ('coach', 'gait', 'video'),
     'gait prepare':    ('annotations', 'prepare', 'source'),
     'gait train':      ('gait_train', 'train', 'data'),
@@ -502,5 +505,5 @@ def demo_report(
                       *(_row(unit, scores[unit]) for unit in ('clips', 'runners')), '',
                       *(f'{what:<10} {shown}/{file}' for what,file in look.items())])
 
-# %% ../nbs/22_pipelines.ipynb #b6268eae
+# %% ../nbs/22_pipelines.ipynb #6d2fd089
 if __name__=='__main__' and Path(sys.argv[0]).name=='pipelines.py': sys.exit(main()) # not in a notebook
