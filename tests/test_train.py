@@ -395,8 +395,8 @@ def others(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize('name,kw', [('slowonly', dict(strategy='progressive', optimizer='sgd', accumulate=2)),
-    pytest.param('cnn_lstm', dict(strategy='differential', schedule='onecycle'), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('name,kw', [('slowonly', dict(strategy='progressive', optimizer='sgd', accumulate=2)), ('cnn_lstm', dict(strategy='differential', schedule='onecycle'))])
 def test_other_networks_resume_to_the_bit(toys, others, tmp_path, name, kw):
     "Killed within an epoch and resumed, running means of the normalisation included"
     kw = dict(model=str(others/name), epochs=3, batch_size=3, save_steps=2)|kw
