@@ -26,7 +26,7 @@ from .core import Failures, RpaError, as_fps, atomic_path, progress, read_json, 
 from .video import VIDEO_SUFFIXES, _frames_from, _native, _pixels, _resampled, ahead, contact_sheet, draw_text, probe, read_frames
 from .pose import (LANDMARKS, Track, _marker_map, _sagittal, _trc_table, draw_tracks, iou, lm, load_tracks, midpoint, read_keypoints, read_marker_map, save_tracks,
     stretches, track_people, write_trc)
-from .contacts import BLIND_S, OWN_MS, RUN_MS, Gait, Strike, facing, find_gait, runner_strike, unseen
+from .contacts import OWN_MS, RUN_MS, Gait, Strike, _blind_s, facing, find_gait, runner_strike, unseen
 from .processing import KEEP_BYTES, _imported, _people_file
 from .metrics import html_report, png
 from .gait import findings, metrics, stride_curves, stride_table
@@ -536,7 +536,7 @@ def _hidden_notes(hidden, measured):
 def _gap_notes(track):
     out = []
     for side in 'LR':
-        inside = [(a, b) for a,b in unseen(track, side) if np.isfinite([a, b]).all() and b-a>max(BLIND_S[0], 2.5/float(track.fps))]
+        inside = [(a, b) for a,b in unseen(track, side) if np.isfinite([a, b]).all() and b-a>_blind_s(track)[0]]
         if inside: out.append(f"the {SIDE_NAME[side]} foot or the hips were not seen from {', '.join(f'{a:.2f} to {b:.2f}' for a,b in inside[:4])}{' …' if len(inside)>4 else ''} s: "
                               'moments in there are not given')
     return out
@@ -547,7 +547,7 @@ def _view_notes(view, gait):
 
 def _few(gait):
     n = sum(s.contact_s is not None for s in gait.stances)
-    return [f'only {n} whole contact{"s"*(n>1)}: read the spread with care'] if gait.cycle!='none' and n<6 else []
+    return [f'{f"only {n}" if n else "no"} whole contact{"s"*(n!=1)}: read the spread with care'] if gait.cycle!='none' and n<6 else []
 
 # %% ../nbs/13c_coach.ipynb #802c6585
 SIDE_COLOUR = dict(L='#e69f00', R='#0072b2')

@@ -209,10 +209,7 @@ def evaluate(
     if bool(intervals)==bool(features): raise RpaError('rally: pass --intervals, or --features with --model')
     if features and not model: raise RpaError('rally: --features needs --model')
     if not 0<iou<=1: raise RpaError(f'rally: --iou must lie in (0, 1], got {iou:g}')
-    if features:
-        read_all(features, fps, truth) # says what is wrong before the model is loaded
-        found, probs = _predict(features, model, fps or rate_of_truth(truth))
-    else: found, probs = read_intervals(intervals), None
+    found, probs = _predict(features, model, fps or rate_of_truth(truth)) if features else (read_intervals(intervals), None)
     found, true = _match_names(found, read_truth(truth))
     scores = score_rallies({v:rs for v,rs in found.items() if v in true or rs}, true, iou)
     scores.save(output)

@@ -490,3 +490,19 @@ def test_mirrored_clips_of_sided_classes():
     assert [d._target(i, stable_seed(3, 0, i)) for i in range(40)]==[(i+f)%2 for i,f in enumerate(flips)] and any(flips) and not all(flips)
     d.mirror = None
     assert [d._target(i, stable_seed(3, 0, i)) for i in range(40)]==[0, 1]*20
+
+
+@pytest.mark.parametrize('name', ['micro', 'slowonly', 'cnn_lstm'])
+def test_computing_again_computes_again(toys, others, name):
+    "With --checkpointing a layer is entered twice in a step, without once"
+    from rpa.models import from_folder
+    layer = dict(micro=lambda n: n.videomae.encoder.layer[0].intermediate, slowonly=lambda n: n.layer2[0].conv1, cnn_lstm=lambda n: n.cnn.conv1)[name]
+    entered = {}
+    for again in (False, True):
+        net = from_folder((toys if name=='micro' else others)/name, labels).train()
+        if again: net.recompute()
+        seen = []
+        layer(net.net).register_forward_hook(lambda *a: seen.append(1))
+        net(torch.randint(0, 256, (2, net.input.frames, 32, 32), dtype=torch.uint8)).sum().backward()
+        entered[again] = len(seen)
+    assert entered=={False:1, True:2}
