@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from .core import (LabelMap, RpaError, as_fps, atomic_dir, atomic_path, fps_text, n_workers, parse_remap, progress,
                       read_json, say, settings_hash, stable_seed, write_json)
 from .storage import store
-from .split import load_split
+from .split import label_names, load_split
 from .clips import ClipDataset, ClipLoader, clip_loaders
 from .models import (create_model, file_keys, from_folder, load_bundle, param_groups, pick_device, pick_precision,
                         predict_logits, save_bundle, save_network)
@@ -450,7 +450,7 @@ def read_data(
     remap = parse_remap(remap_labels or info.get('remap'))
     loaded = load_split(split_json, needs=('train', 'val'), remap=remap)
     parts = {p:loaded[p].reset_index(drop=True) for p in ('train', 'val')}
-    labels = LabelMap.from_labels(parts['train'].label, remap)
+    labels = LabelMap.from_labels(parts['train'].label, remap, label_names(*parts.values()))
     if len(labels)<2: raise RpaError(f"train: at least 2 classes are needed, all training clips are "
                                      f"'{labels.names[0]}'; split footage of both")
     rates = clip_rates(parts)

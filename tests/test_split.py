@@ -4,12 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import fsspec, pytest
+import numpy as np
 from hypothesis import given, settings, strategies as st
 
 from rpa.core import ClipName, RpaError, read_manifest, sha256, write_manifest
 from rpa.pipelines import main
-from rpa.split import (PARTS, augmented_split, grouped_folds, load_split, make_split, part_sizes, read_clips, runner_labels, split,
-                       stats)
+from rpa.split import (PARTS, augmented_split, grouped_folds, load_split, make_split, part_sizes, plot_split, read_clips, runner_labels, split,
+                       stats, tabulate)
 
 
 def tree(folder, runners, laps=2, clips=2, settings='cafe'):
@@ -378,3 +379,21 @@ def test_statistics_count(clips, made):
     s = stats(str(made.path))
     assert (s.label.clips.sum(), s.runner.clips.sum(), list(s.camera.index), s.part.clips.sum())==(48, 48, ['CAM1', 'CAM2'], 48)
     assert list(s.runner.laps.unique())==[2]
+
+
+def test_other_labels_bring_their_names(tmp_path):
+    "A column `label_name` in clips.csv names labels that are not foot strikes, down to the model's outputs"
+    from rpa.train import read_data
+    from rpa.video import write_video
+    rng, rows = np.random.default_rng(0), []
+    for i in range(12):
+        name = f'match{i//2}_{i%2}.mp4'
+        write_video(tmp_path/name, rng.integers(0, 255, (4, 16, 16), np.uint8), 30)
+        rows.append(dict(file=name, sha256=sha256(tmp_path/name), source=f'match{i//2}', source_sha256='', runner=f'match{i//2}', run='', camera='', lap='', track=0,
+                         clip=i, label=i%2*5, label_name=('no play', 'play')[i%2], start_s=0., end_s=1., fps='30/1', frames=4, settings=''))
+    write_manifest(rows, tmp_path)
+    made = split(str(tmp_path), str(tmp_path/'split.json'), .5, .2, .3)
+    assert not made.audit.failed and set(load_split(tmp_path/'split.json')['train'].target)=={0, 1}
+    assert read_data(tmp_path/'split.json').labels.labels=={0:'no play', 5:'play'}
+    assert '5 play' in str(tabulate(read_clips(str(tmp_path))))
+    plot_split(made.parts)
