@@ -123,6 +123,7 @@ class Predictor:
     @property
     def processing(self)->ProcessConfig:
         "How raw footage is cut; RpaError when the bundle does not say"
+        if job := self.bundle.processing.get('job'): raise RpaError(f'{self.model_dir}: this bundle judges {job}; `rpa infer` gives verdicts on its clips only')
         if self.bundle.processing: return ProcessConfig.from_dict(self.bundle.processing)
         raise RpaError(f'{self.model_dir}: the bundle does not say how its clips were cut; cut the video with `rpa process`, '
                        'with the settings of the training clips, and give the clips')
@@ -460,14 +461,14 @@ def annotate(
 def _trained_on(bundle, part):
     "Runners that may not be scored: who trained, and who chose epoch and calibration"
     runners = bundle.data.get('runners', {})
-    return {r for p in (('train',) if part=='val' else ('train', 'val')) for r in runners.get(p, ())}
+    return {r for p in (('train',) if part=='val' else ('train', 'val')) for r in runners.get(p, ())} | set(bundle.origin.get('runners', ()))
 
 
 def _refuse_seen(bundle, rows, where, part):
     "Refuse runners of the bundle's own training data"
     seen = sorted(_trained_on(bundle, part) & set(rows.runner.astype(str)))
     if part=='train': raise RpaError(f"{where}: the train part cannot be scored, the bundle was trained on it; pass --part test")
-    same = [r.file for r in rows.itertuples() if r.sha256[:16] in bundle.data.get('seen', ())] if part=='test' else []
+    same = [r.file for r in rows.itertuples() if r.sha256[:16] in {*bundle.data.get('seen', ()), *bundle.origin.get('seen', ())}] if part=='test' else []
     if same: raise RpaError(f'{where}: the bundle learned from {len(same)} of these clips, whatever their names are now: '
         f"{', '.join(same[:5])}; take them out")
     if seen: raise RpaError(f"{where}: the bundle was trained or chosen on the runner{'s'*(len(seen)>1)} {', '.join(seen[:10])}"

@@ -246,9 +246,12 @@ def _weights(folder):
 
 # %% ../nbs/03b_models.ipynb #da87742d
 def _origin(folder, name, paths):
-    made = read_json(Path(folder)/'rpa.json').get('origin', {}) if (Path(folder)/'rpa.json').exists() else {}
+    about = read_json(Path(folder)/'rpa.json') if (Path(folder)/'rpa.json').exists() else {}
+    made, data = about.get('origin', {}), about.get('data', {})
     licence = licence_of(name) or made.get('licence', '')
-    return dict(name=name, sha256={p.name:sha256(p) for p in paths}, licence=licence)
+    learned = dict(runners=sorted({*made.get('runners', ()), *(r for rs in data.get('runners', {}).values() for r in rs)}),
+                   seen=sorted({*made.get('seen', ()), *data.get('seen', ())})) # what a bundle knows stays in what is trained from it
+    return dict(name=name, sha256={p.name:sha256(p) for p in paths}, licence=licence, **{k:v for k,v in learned.items() if v})
 
 
 def from_folder(

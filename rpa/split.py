@@ -6,8 +6,8 @@
 __all__ = ['PARTS', 'EMPTY', 'LABELLED', 'read_clips', 'label_names', 'map_labels', 'runner_labels', 'check_ratios', 'part_sizes',
            'make_split', 'warnings_of', 'Check', 'Audit', 'shared', 'check_groups', 'check_lineage', 'check_names',
            'check_files', 'check_labels', 'audit', 'fingerprint', 'split_dict', 'load_split', 'audit_test_rows',
-           'SplitMade', 'summary', 'split', 'Stats', 'tabulate', 'stats', 'plot_split', 'coverage', 'augmented_split',
-           'grouped_folds']
+           'SplitMade', 'summary', 'write_split', 'split', 'Stats', 'tabulate', 'stats', 'plot_split', 'coverage',
+           'augmented_split', 'grouped_folds']
 
 # %% ../nbs/02_split.ipynb #eba65523
 import math, os, random, tempfile
@@ -521,6 +521,25 @@ def _report(made, then):
     return made
 
 
+def write_split(
+    input_dir:str, # Folder of clips
+    output:str, # JSON to write
+    ratios:tuple=(.7,.15,.15), # Shares of train, val, test
+    seed:int=42, # Which runner goes where
+    remap=None, # Remap, as `parse_remap` takes it
+    stratify:bool=True, # Balance the labels over the parts
+)->SplitMade:
+    "Split clips by runner, audit the split and write it"
+    train, val, test = check_ratios(*ratios)
+    parts = make_split(read_clips(input_dir), train, val, test, seed, remap, stratify)
+    found = audit(parts, remap, tuple(p for p,r in zip(PARTS, ratios) if r>0))
+    _refuse_leaks(found, input_dir)
+    root, folder = Path(output).absolute().parent, _home(input_dir)
+    d = split_dict(parts, root, [folder], remap, found, input_dir=_relative(folder, root), seed=seed,
+                   ratios=dict(zip(PARTS, ratios)), stratify=stratify)
+    return SplitMade(write_json(output, d), parts, found, d['warnings'])
+
+
 def split(
     input_dir:str, # Folder of clips, local, gs:// or s3://, with clips.csv or with names that tell
     output:str='dataset_split.json', # JSON to write
@@ -533,14 +552,7 @@ def split(
 )->SplitMade:
     "Split clips by runner into train, val and test, and audit the split"
     ratios, remap = check_ratios(train_ratio, val_ratio, test_ratio), parse_remap(remap_labels)
-    df = read_clips(input_dir)
-    parts = make_split(df, train_ratio, val_ratio, test_ratio, seed, remap, not no_stratify)
-    found = audit(parts, remap, tuple(p for p,r in zip(PARTS, ratios) if r>0))
-    _refuse_leaks(found, input_dir)
-    root, folder = Path(output).absolute().parent, _home(input_dir)
-    d = split_dict(parts, root, [folder], remap, found, input_dir=_relative(folder, root), seed=seed,
-                   ratios=dict(zip(PARTS, ratios)), stratify=not no_stratify)
-    made = SplitMade(write_json(output, d), parts, found, d['warnings'])
+    made = write_split(input_dir, output, ratios, seed, remap, not no_stratify)
     return _report(made, f'rpa augment --input {input_dir} --output augmented --split-json {output}')
 
 # %% ../nbs/02_split.ipynb #2f095058

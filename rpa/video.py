@@ -292,7 +292,7 @@ def _missing(c, s, path, n, end_s, fps):
     "About how many frames the file promises beyond those it holds"
     size = path.stat().st_size
     if 'mp4' in c.format.name: return sum(e.pos+e.size>size for e in s.index_entries)
-    if s.frames: return max(0, s.frames-n)
+    if s.frames: return max(0, s.frames-n-('avi' in c.format.name)) # .avi may count one too many
     if not c.duration or 'matroska' not in c.format.name: return 0 # a film written live promises nothing
     late = (c.duration+(c.start_time or 0))/1e6-end_s
     return ceil(late*float(fps)) if late>max(.5, .02*c.duration/1e6) else 0
@@ -426,7 +426,7 @@ def _stored_size(info, frame, s_size, height):
 
 
 def read_frames(
-    path, # Film
+    path, # Film, or its `VideoInfo` where that is known already
     fps=None, # Rate to resample to; None for the film's own, made constant where it varies
     height:int|None=None, # Height to scale to, px, the width in proportion and even; None for the film's own size
     start_s:float|None=None, # Begin here, s since the first frame
@@ -435,7 +435,7 @@ def read_frames(
     partial:bool=False, # Of a damaged or cut-off film use the frames that can be decoded
 ): # Generator of (time since the first frame, s; frame as shown, uint8, (h, w, 3) RGB or (h, w) grey)
     "Read a film frame by frame"
-    info = probe(path, partial)
+    info = path if isinstance(path, VideoInfo) else probe(path, partial)
     to, start_s, end_s = info.fps if fps is None else as_fps(fps), start_s or 0., np.inf if end_s is None else end_s
     if not 0<=start_s<end_s:
         raise RpaError(f'read_frames: 0 ≤ start_s < end_s must hold; got {start_s} s to {end_s} s')
