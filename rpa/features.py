@@ -117,7 +117,7 @@ def _videomae(folder, name):
     if norm.exists(): seen |= {k:tuple(v) for k in ('mean', 'std') if (v := read_json(norm).get(f'image_{k}'))}
     classes = ()
     if bundle:
-        from rpa.models import check_bundle
+        from rpa.bundles import check_bundle
         seen |= {k:v for k,v in check_bundle(folder)['input'].items() if k!='sampling'}
         classes = tuple(LabelMap.load(folder/'label_mapping.json').names)
     seen |= {k:tuple(seen[k]) for k in ('mean', 'std') if k in seen}

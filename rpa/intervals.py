@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 import numpy as np
 from .core import Interval, RpaError, as_fps, atomic_path, progress, read_json, write_json
-from .metrics import FEW_GROUPS, group_interval
 
 # %% ../nbs/10a_intervals.ipynb #6aca61be
 @dataclass(eq=False)
@@ -637,6 +636,7 @@ def score_rallies(
     seed:int=0, # Seed of the bootstrap
 )->RallyScores:
     "Score found intervals against the truth"
+    from rpa.metrics import FEW_GROUPS, group_interval # late: finding intervals needs no statistics
     if extra := sorted(set(found)-set(truth)): raise RpaError(f'score: no ground truth for {extra[0]}; give it, or leave the video out')
     if not any(truth.values()): raise RpaError('score: not one true rally; an empty ground truth tests nothing')
     names, ious = list(truth), sorted({*ious, iou})

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 from .core import RpaError, atomic_dir, progress, read_json, settings_hash, sha256, stable_seed, write_json
-from .models import refuse_pickles
+from .bundles import refuse_pickles
 from .intervals import (DECODING_GRID, Decoding, FeatureSeries, Labelled, Rally, RallyScores, Scored, grid_search, iou_table,
                            match, score_rallies, window_labels)
 

@@ -2,7 +2,8 @@
 
 check.py [STEP …]   steps: export clean readme lint types notebooks docs pytest (all of them by default)
 """
-import shutil, subprocess, sys, tempfile, time
+import os, shutil, subprocess, sys, tempfile, time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,21 +59,25 @@ def types(): # mypy, on what is annotated
     return run(BIN/'mypy', 'rpa')
 
 
-def notebooks(): # Every page from top to bottom, in order: the Run sections are the chain of the demo
-    passed = True
-    for nb in sorted((ROOT/'nbs').glob('*.ipynb')):
-        start = time.time()
-        ok = run(BIN/'nbdev_test', '--path', nb)
-        print(f"  {nb.stem:<16} {'ok' if ok else 'FAILED':<7}{time.time()-start:6.0f} s", flush=True)
-        passed = passed and ok
-    return passed
+def page(nb): # One page, from top to bottom, with its share of the processor
+    start, env = time.time(), os.environ|{'OMP_NUM_THREADS':str(max(1, (os.cpu_count() or 1)//2))}
+    p = subprocess.run([str(BIN/'nbdev_test'), '--path', str(nb)], cwd=ROOT, env=env, capture_output=True, text=True)
+    if p.returncode: print((p.stdout+p.stderr)[-6000:])
+    print(f"  {nb.stem:<16} {'FAILED' if p.returncode else 'ok':<7}{time.time()-start:6.0f} s", flush=True)
+    return p.returncode==0
+
+
+def notebooks(): # Every page. Up to 05 in order: the Run sections are the chain of the demo; the other jobs beside it
+    pages = sorted((ROOT/'nbs').glob('*.ipynb'))
+    lanes = [[p for p in pages if (p.stem<'10')==chain] for chain in (True, False)]
+    with ThreadPoolExecutor(2) as pool: return all([ok for lane in pool.map(lambda lane: [page(p) for p in lane], lanes) for ok in lane])
 
 
 def docs(): # The site builds without a warning and without a broken link
     return run(sys.executable, 'tools/build_docs.py')
 
 
-def pytest(): return run(sys.executable, '-m', 'pytest', '--durations=10')
+def pytest(): return run(sys.executable, '-m', 'pytest', '-n', '2', '--dist', 'loadfile', '--durations=10') # fixtures are shared within a file
 
 
 STEPS = (export, clean, readme, lint, types, docs, notebooks, pytest)
