@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest, norm, t as student_t
-from sklearn.metrics import brier_score_loss, confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from .core import RpaError, read_json, settings_hash, write_json, write_text
 
 # %% ../nbs/03c_metrics.ipynb #f85fb6ac
@@ -214,7 +214,7 @@ def score(
         warning=_warning(len(each)), macro_f1=float(table_macro_f1(tables.sum(0))),
         macro_f1_interval=group_interval(tables, table_macro_f1, seed, n_boot)[0],
         majority=float(common.max()/len(target)), majority_name=names[int(common.argmax())], ece=float(ece),
-        brier=float(brier_score_loss(np.eye(k)[target], probs)) if k>2 else float(((probs[:,1]-target)**2).mean()),
+        brier=float(((probs-np.eye(k)[target])**2).sum(1).mean()/(2 if k==2 else 1)),
         log_loss=float(-np.log(np.clip(probs[np.arange(len(target)), target], 1e-12, 1)).mean()), threshold=float(threshold),
         abstained=float(1-answered.mean()), answered_accuracy=float((pred==target)[answered].mean()) if answered.any() else None,
         per_class=[dict(name=n, precision=float(p), recall=float(r), f1=float(f), support=int(s)) for n,(p,r,f,s) in zip(names, prf.T)],
@@ -477,7 +477,8 @@ def plot_confusion(
     s:Scores, # What `score` gave
 ): # matplotlib Figure
     "Confusion matrix with counts, rows are the truth"
-    fig, ax = _figure()
+    k = len(s.names)
+    fig, ax = _figure(max(4.2, 1.5+.27*k), max(3.4, 1.2+.24*k)) # room for thirty names
     c = np.array(s.confusion); share = c/np.maximum(c.sum(1, keepdims=True), 1)
     ax.imshow(share, cmap='Blues', vmin=0, vmax=1)
     for i,j in np.ndindex(*c.shape) if len(c)<=12 else (): ax.text(j, i, str(c[i,j]), ha='center', va='center', color='w' if share[i,j]>.5 else 'k')
