@@ -317,3 +317,24 @@ def test_top_five_of_thirty():
     p = np.random.default_rng(0).dirichlet(np.ones(30), 4)
     rows = prediction_rows(list('abcd'), p, LabelMap(dict(enumerate(HRI30))))
     assert all(len(r[4].split('; '))==5 and r[1]==p[i].argmax()+1 for i,r in enumerate(rows))
+
+
+def test_changes_resume_to_the_bit(tmp_path, data, monkeypatch):
+    "Stopped within an epoch and started again: the same bundle, the running means of its normalisation included"
+    import rpa.train as t
+    made = prepare(read_actions(data)[0], tmp_path/'clips', 16, 32)
+    write_split(made, tmp_path/'s.json', tmp_path/'clips', .2, .2)
+    start = tmp_path/'start'
+    start.mkdir()
+    save_network(fresh_model(LabelMap(dict(zip(made.label, made.label_name))), False, kind='changes', pictures='resnet18', num_frames=4, image_size=32), start, fold=False)
+    kw = dict(model=str(start), epochs=2, batch_size=2, lr=.05, strategy='head', optimizer='sgd', no_grayscale=True, no_progress=True, device='cpu', save_steps=1)
+    whole, saves, save = t.train(str(tmp_path/'s.json'), str(tmp_path/'whole'), **kw), [], t.save_checkpoint
+    def stop(*args):
+        save(*args)
+        saves.append(1)
+        if len(saves)==2: raise KeyboardInterrupt
+    monkeypatch.setattr(t, 'save_checkpoint', stop)
+    with pytest.raises(KeyboardInterrupt): t.train(str(tmp_path/'s.json'), str(tmp_path/'cut'), **kw)
+    cut = t.train(str(tmp_path/'s.json'), str(tmp_path/'cut'), **kw)
+    assert (cut.bundle/'model.safetensors').read_bytes()==(whole.bundle/'model.safetensors').read_bytes()
+    assert check_bundle(cut.bundle)['training']['strategy']=='head'
