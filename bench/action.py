@@ -28,6 +28,7 @@ RECIPES = dict( # name: (network, side px or 0 for its own, settings of `rpa tra
     cnn_lstm=('cnn-lstm', 128, dict(strategy='differential', optimizer='adamw', lr=1e-3, epochs=10, batch_size=4)),
     slowonly_r18_random=('slowonly-r18', 112, dict(from_scratch=True, optimizer='sgd', lr=1e-2, epochs=10, batch_size=4)),
     videomae_tiny=('tiny', 0, dict(freeze_epochs=15, lr=3e-3, epochs=15, batch_size=4)))
+SEEDS = {f'changes_seed{i}':('changes', 0, HEAD|dict(epochs=30, batch_size=16, seed=i)) for i in (1, 2)} # only when they are named
 
 
 def films(data):
@@ -66,7 +67,7 @@ def regroup(clips, made, subject): # The manifest beside the clips must name the
 
 
 def run(name, rows, out):
-    network, size, kw = RECIPES[name]
+    network, size, kw = (RECIPES|SEEDS)[name]
     model, cfg = start(network, size, kw.get('from_scratch', False), out/name/'start')
     tables = []
     for s in sorted(set(rows.group)):

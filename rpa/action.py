@@ -182,10 +182,11 @@ def action_frames(
     if not 0<=start<end: raise RpaError(f'{path}: start_s and end_s must lie in the film, 0 ≤ start < end ≤ {info.duration_s:.2f} s; got {start:g} to {end:g}')
     want, out, last = start+(np.arange(frames)+.5)/frames*(end-start), [], None
     for t,frame in read_frames(path, start_s=start or None, end_s=end):
-        while len(out)<frames and last is not None and want[len(out)]<t-1e-9: out.append(last)
-        last = square(frame, size, fit)
+        due = int(np.searchsorted(want, t-1e-9))-len(out) if last is not None else 0 # those that the frame before this one stands for
+        if due>0: out += [square(last, size, fit)]*due
+        last = frame
     if last is None: raise RpaError(f'{path}: no frame between {start:g} and {end:g} s')
-    return np.stack(out+[last]*(frames-len(out)))
+    return np.stack(out+[square(last, size, fit)]*(frames-len(out)))
 
 # %% ../nbs/15_action.ipynb #e2d68b27
 _SAFE = re.compile(r'[^A-Za-z0-9.-]+')
@@ -199,10 +200,11 @@ def _prepare_one(row, folder, cfg, settings):
     source = sha256(row.path)
     to = folder/_prepared_name(row, settings, source)
     if not to.exists(): write_video(to, action_frames(row.path, cfg['frames'], cfg['size'], cfg['fit'], row.start_s, row.end_s), fps=cfg['fps'], crf=12)
-    span = [0. if np.isnan(row.start_s) else row.start_s, probe(row.path).duration_s if np.isnan(row.end_s) else row.end_s]
+    info = probe(row.path)
+    span = [0. if np.isnan(row.start_s) else row.start_s, info.duration_s if np.isnan(row.end_s) else row.end_s]
     return dict(dict.fromkeys(CLIP_COLUMNS, ''), file=to.name, sha256=sha256(to), source=row.path_, source_sha256=source, runner=row.group, track=1, clip=row.Index,
                 label=row.label, label_name=row.label_name, start_s=round(span[0], 6), end_s=round(span[1], 6), fps='10/1', frames=cfg['frames'], settings=settings,
-                side='' if cfg['flip'] else 'kept')
+                side='' if cfg['flip'] else 'kept', shape=f'{info.width}×{info.height}')
 
 
 def prepare(
@@ -534,16 +536,11 @@ def _check_classes(rows, classes):
         raise RpaError(f"NUM_CLASSES is {classes}, but the films show {n} classes: {_some(names, 8)}; correct NUM_CLASSES (--classes), or add the films that lack")
 
 
-def _shapes(rows): # Classes filmed in different shapes can be told by the shape
-    shape = {}
-    for r in rows.itertuples():
-        try: info = probe(r.path)
-        except (RpaError, OSError): continue
-        shape.setdefault(r.label_name, set()).add(f'{info.width}×{info.height}')
-    if len(set().union(*shape.values()))>1 and len({frozenset(s) for s in shape.values()})>1:
-        return ['the classes were filmed in different sizes ('+'; '.join(f"{n}: {', '.join(sorted(s))}" for n,s in sorted(shape.items())[:4])
-                +'): part of the accuracy may be the size; --fit crop hides the shape']
-    return []
+def _shapes(made): # Classes filmed in different shapes can be told by the shape
+    shape = {n:g.value_counts(normalize=True) for n,g in made.groupby('label_name')['shape']}
+    if max(abs(a.get(s, 0)-b.get(s, 0)) for a in shape.values() for b in shape.values() for s in set(made['shape']))<.25: return []
+    said = '; '.join(f"{n}: {', '.join(f'{v:.0%} {s}' for s,v in c.items())}" for n,c in sorted(shape.items())[:4])
+    return [f'the classes were filmed in different sizes ({said}): part of the accuracy may be the size; --fit crop hides the shape']
 
 
 def _start(s, labels, out): # The model to start from; a folder of its own where it takes other frames than the network usually does
@@ -668,7 +665,7 @@ def train(
     rows.attrs['root'] = str(Path(clips) if Path(clips).is_dir() else Path(clips).parent)
     made = prepare(rows, out/'logs'/'clips', SPARE*net.input.frames, net.input.size, s['fit'], s['flip'], failures, s['workers'], not no_progress)
     if lost := sorted(set(rows.label_name)-set(made.label_name)): raise RpaError(f'action: no film of {_some(lost)} can be read: {_some([w for *_,w in failures], 2)}')
-    shapes = _shapes(rows) if s['fit']!='crop' else []
+    shapes = _shapes(made) if s['fit']!='crop' else []
     for n in shapes: say(f'warning: {n}')
     run, notes = _learn(s, out, name, start, made, random_split, no_progress, restart, save_steps)
     notes = [*notes, *shapes]

@@ -319,6 +319,7 @@ def test_top_five_of_thirty():
     assert all(len(r[4].split('; '))==5 and r[1]==p[i].argmax()+1 for i,r in enumerate(rows))
 
 
+@pytest.mark.slow
 def test_changes_resume_to_the_bit(tmp_path, data, monkeypatch):
     "Stopped within an epoch and started again: the same bundle, the running means of its normalisation included"
     import rpa.train as t
