@@ -359,6 +359,7 @@ def _typed(key, v, path):
         names = [v[k] for k in sorted(v)] if isinstance(v, dict) else v
         if isinstance(names, (list, tuple)) and names and all(isinstance(n, str) for n in names): return tuple(names)
         raise RpaError(f'config: {path}: {key} must be a list of names, or number: name; got {v!r}')
+    if isinstance(like, float) and isinstance(v, str) and re.fullmatch(r'[\d.]+[eE]-?\d+', v): v = float(v) # YAML takes 1e-4 for a word
     ok = isinstance(v, (int, float)) and not isinstance(v, bool) if isinstance(like, float) else type(v) is type(like)
     if not ok: raise RpaError(f'config: {path}: {key} must be {type(like).__name__}; got {v!r}')
     return v

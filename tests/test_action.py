@@ -204,6 +204,7 @@ def test_configurations(tmp_path):
         (tmp_path/name).write_text(text)
         return read_settings(tmp_path/name)
     assert read('BATCH_SIZE: 8\nRANDOM_FLIP: false\nUSE_GPU: false\nBACKBONE: resnet18\nlr: 0.1\nval-ratio: 0.2')[0]==dict(batch_size=8, flip=False, device='cpu', model='slowonly-r18', lr=.1, val_ratio=.2)
+    assert read('WEIGHT_DECAY: 1e-4\nINITIAL_LR: 1e-3')[0]==dict(weight_decay=1e-4, lr=1e-3), 'which YAML takes for words'
     assert read('PRETRAINED_DATASET = None', 'c.py')==(dict(from_scratch=True), [])
     assert read('GPU_ID = 1', 'c.py')[0]==dict(device='cuda:1') and read('GPU_ID = 1\nUSE_GPU = False', 'c.py')[0]==dict(device='cpu')
     s, told = read('OPTIMIZER = "adam"\nPRETRAINED_DATASET = "kinetics400"\nCLASS_NAMES = {2: "b", 1: "a"}', 'c.py')
