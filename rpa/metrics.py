@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['FEW_GROUPS', 'check_predictions', 'group_tables', 'table_accuracy', 'table_macro_f1', 'group_interval', 'reliability',
-           'coverage_curve', 'Scores', 'score', 'log_loss_at', 'fit_temperature', 'choose_threshold', 'Calibration',
-           'calibrate', 'prob_columns', 'runner_verdicts', 'score_runners', 'TestUse', 'use_log', 'count_test_use',
-           'data_fingerprint', 'plot_confusion', 'plot_reliability', 'plot_coverage', 'png', 'data_uri', 'html_report']
+           'coverage_curve', 'top_k', 'Scores', 'score', 'log_loss_at', 'fit_temperature', 'choose_threshold',
+           'Calibration', 'calibrate', 'average_probs', 'prob_columns', 'runner_verdicts', 'score_runners',
+           'Comparison', 'compare', 'TestUse', 'use_log', 'count_test_use', 'data_fingerprint', 'plot_confusion',
+           'plot_reliability', 'plot_coverage', 'png', 'data_uri', 'html_report']
 
 # %% ../nbs/03c_metrics.ipynb #e8d17493
 import base64, io, json, time
@@ -16,7 +17,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest, norm, t as student_t
-from sklearn.metrics import brier_score_loss, confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from .core import RpaError, read_json, settings_hash, write_json, write_text
 
 # %% ../nbs/03c_metrics.ipynb #f85fb6ac
@@ -113,7 +114,18 @@ def coverage_curve(
     if len(last)>points: last = last[np.unique(np.linspace(0, len(last)-1, points).round().astype(int))]
     return [dict(threshold=float(conf[order][i]), coverage=(int(i)+1)/len(conf), accuracy=float(acc[i])) for i in last]
 
-# %% ../nbs/03c_metrics.ipynb #a8dd5fa3
+# %% ../nbs/03c_metrics.ipynb #a6fe59de
+def top_k(
+    probs:np.ndarray, # Probabilities, (n, classes)
+    target:np.ndarray, # True classes, (n,)
+    most:int=5, # Largest k, where there are as many classes
+)->list: # Top-1, top-2, … accuracy; never more than there are classes
+    "Share of cases whose class is among the k most probable ones, for every k"
+    order = np.argsort(-np.asarray(probs), 1, kind='stable')
+    rank = (order==np.asarray(target)[:,None]).argmax(1)
+    return [float((rank<k).mean()) for k in range(1, min(most, order.shape[1])+1)]
+
+# %% ../nbs/03c_metrics.ipynb #df850e5b
 @dataclass
 class Scores:
     "Honest figures of one set of predictions, as `score` makes them"
@@ -141,14 +153,17 @@ class Scores:
     coverage:list # Rows of `coverage_curve`
     unit:str = 'clip' # What one prediction is about
     synthetic:bool = False # Rendered runners, not people
+    who:str = 'runner' # What a group is
+    top_k:list = () # Top-1, top-2, … accuracy, see `top_k`
 
     def save(self, path): write_json(path, asdict(self))
     @classmethod
     def load(cls, path): return cls.from_dict(read_json(path))
     @classmethod
     def from_dict(cls, d):
-        need = {f.name for f in fields(cls)}
-        if set(d)!=need: raise RpaError(f'Scores: these keys are missing or unknown: {sorted(need^set(d))}; was the file written by score().save?')
+        known, later = {f.name for f in fields(cls)}, {'who', 'top_k'} # files from before have not
+        if odd := (known-later-set(d)) | (set(d)-known):
+            raise RpaError(f'Scores: these keys are missing or unknown: {sorted(odd)}; was the file written by score().save?')
         return cls(**d)
 
     def __str__(self):
@@ -156,11 +171,11 @@ class Scores:
         done = f'; abstained on {self.abstained:.0%}' + (f', {self.answered_accuracy:.2f} right on the rest' if self.answered_accuracy is not None else '')
         return (f'accuracy {self.accuracy:.2f} ({band}) on {self.n} {self.unit}s of {self.n_groups} group{"s"*(self.n_groups!=1)}'
                 f'{", synthetic" if self.synthetic else ""}; always "{self.majority_name}" would give {self.majority:.2f}'
-                f'; macro-F1 {self.macro_f1:.2f}; calibration error {self.ece:.2f}{done if self.threshold>0 else ""}'
+                f'; macro-F1 {self.macro_f1:.2f}{f"; top-{len(self.top_k)} {self.top_k[-1]:.2f}" if len(self.names)>5 and self.top_k else ""}; calibration error {self.ece:.2f}{done if self.threshold>0 else ""}'
                 f'{". " + self.warning if self.warning else ""}')
     __repr__ = __str__
 
-# %% ../nbs/03c_metrics.ipynb #a6fe59de
+# %% ../nbs/03c_metrics.ipynb #f5c5f9ad
 def _group_rows(names, probs, target, groups, threshold):
     "Per-group rows, worst first"
     conf, hit, rows = probs.max(1), probs.argmax(1)==target, []
@@ -185,27 +200,29 @@ def score(
     threshold:float=0., # Confidence under which the answer is `uncertain`
     unit:str='clip', # What one prediction is about, for the words of the report
     synthetic:bool=False, # Rendered runners: said wherever a figure is shown
+    who:str='runner', # What a group is, for the words of the report
 )->Scores: # Every figure, with its baseline and interval
     "Score predictions with majority baseline, interval over groups, calibration and abstention"
     probs, target, groups = check_predictions(probs, target, groups, names)
     pred, conf, k = probs.argmax(1), probs.max(1), len(names)
-    who, tables = group_tables(target, pred, groups, k)
+    each, tables = group_tables(target, pred, groups, k)
     interval, how = group_interval(tables, seed=seed, n_boot=n_boot)
     prf = np.stack(precision_recall_fscore_support(target, pred, labels=range(k), zero_division=0))
     ece, bins = reliability(probs, target)
     common, answered = np.bincount(target, minlength=k), conf>=threshold
-    return Scores(names=list(names), n=len(target), n_groups=len(who), accuracy=float((pred==target).mean()), interval=interval, interval_how=how,
-        warning=_warning(len(who)), macro_f1=float(table_macro_f1(tables.sum(0))),
+    return Scores(names=list(names), n=len(target), n_groups=len(each), accuracy=float((pred==target).mean()), interval=interval, interval_how=how,
+        warning=_warning(len(each)), macro_f1=float(table_macro_f1(tables.sum(0))),
         macro_f1_interval=group_interval(tables, table_macro_f1, seed, n_boot)[0],
         majority=float(common.max()/len(target)), majority_name=names[int(common.argmax())], ece=float(ece),
-        brier=float(brier_score_loss(np.eye(k)[target], probs)) if k>2 else float(((probs[:,1]-target)**2).mean()),
+        brier=float(((probs-np.eye(k)[target])**2).sum(1).mean()/(2 if k==2 else 1)),
         log_loss=float(-np.log(np.clip(probs[np.arange(len(target)), target], 1e-12, 1)).mean()), threshold=float(threshold),
         abstained=float(1-answered.mean()), answered_accuracy=float((pred==target)[answered].mean()) if answered.any() else None,
         per_class=[dict(name=n, precision=float(p), recall=float(r), f1=float(f), support=int(s)) for n,(p,r,f,s) in zip(names, prf.T)],
         confusion=confusion_matrix(target, pred, labels=range(k)).tolist(), bins=bins,
-        group_table=_group_rows(names, probs, target, groups, threshold), coverage=coverage_curve(probs, target), unit=unit, synthetic=synthetic)
+        group_table=_group_rows(names, probs, target, groups, threshold), coverage=coverage_curve(probs, target), unit=unit, synthetic=synthetic,
+        who=who, top_k=top_k(probs, target))
 
-# %% ../nbs/03c_metrics.ipynb #d29f45f4
+# %% ../nbs/03c_metrics.ipynb #5cc6392d
 def log_loss_at(
     logits:np.ndarray, # Logits, (n, classes)
     target:np.ndarray, # True classes, (n,)
@@ -235,7 +252,7 @@ def fit_temperature(
     if t<1: t = 1. if g<FEW_GROUPS else min(1., max(t, best(k/(g+k))))
     return t if log_loss_at(x, y, t)<=log_loss_at(x, y) else 1.
 
-# %% ../nbs/03c_metrics.ipynb #26edcc0b
+# %% ../nbs/03c_metrics.ipynb #33f2551e
 def choose_threshold(
     probs:np.ndarray, # Calibrated validation probabilities, (n, classes)
     target:np.ndarray, # True classes, (n,)
@@ -250,7 +267,7 @@ def choose_threshold(
     reach = [c for c in curve if c['accuracy']>=accuracy] or [max(curve, key=lambda c: (c['accuracy'], c['coverage']))]
     return max(floor, reach[-1]['threshold'])
 
-# %% ../nbs/03c_metrics.ipynb #fd60efb9
+# %% ../nbs/03c_metrics.ipynb #cc5359e4
 @dataclass(frozen=True)
 class Calibration:
     "Temperature and threshold, as the bundle carries them"
@@ -278,7 +295,16 @@ def calibrate(
     cal = Calibration(fit_temperature(logits, target, groups))
     return Calibration(cal.temperature, choose_threshold(cal(logits), target, accuracy, floor))
 
-# %% ../nbs/03c_metrics.ipynb #cc5359e4
+# %% ../nbs/03c_metrics.ipynb #db7d6b87
+def average_probs(
+    opinions:list, # Arrays of probabilities, each (n, classes), in the same order of clips and classes
+)->np.ndarray: # (n, classes); a row that one of them could not answer (NaN) stays NaN
+    "Mean of several models' or views' probabilities"
+    shapes = {np.shape(p) for p in opinions}
+    if len(shapes)!=1: raise RpaError(f"average_probs: every opinion must be about the same clips and classes, got {sorted(shapes) or 'none'}")
+    return np.mean([np.asarray(p, float) for p in opinions], 0)
+
+# %% ../nbs/03c_metrics.ipynb #9587c578
 def prob_columns(
     names:list, # Class names
 )->list: # Column names of their probabilities in a table of clips
@@ -303,7 +329,7 @@ def runner_verdicts(
     out['verdict'] = out.predicted.where(out.confidence>=threshold, 'uncertain')
     return out
 
-# %% ../nbs/03c_metrics.ipynb #58e81e9b
+# %% ../nbs/03c_metrics.ipynb #b0b57232
 def score_runners(
     df, # One row a clip: runner, target (class index), p_<class>
     names:list, # Class names by index
@@ -315,7 +341,82 @@ def score_runners(
     v['true'] = [names[int(t)] for t in v.target]
     return score(v[prob_columns(names)].to_numpy(float), v.target.to_numpy(int), v.runner, names, threshold=threshold, unit='runner', **kw), v
 
-# %% ../nbs/03c_metrics.ipynb #e46f388a
+# %% ../nbs/03c_metrics.ipynb #e6a991a3
+@dataclass
+class Comparison:
+    "Two models on the same clips"
+    names:list # What the two are called
+    n:int # Clips
+    n_groups:int # Groups (runners)
+    rows:list # A row a figure: {figure, a, b, difference, low, high, p}; low and high are None without an interval
+    only:list # Clips that only the first got right, and only the second
+    how:str # How interval and p were made
+
+    @property
+    def table(self): # DataFrame
+        "The rows, with the models' names"
+        import pandas as pd
+        return pd.DataFrame(self.rows).rename(columns=dict(zip('ab', self.names)))
+    def __str__(self):
+        said = [f"{r['figure']} {r['a']:.2f} and {r['b']:.2f}, difference {r['difference']:+.2f}"
+                +(f" ({r['low']:+.2f} to {r['high']:+.2f})" if r['low'] is not None else '')+f", p = {r['p']:.2g}" for r in self.rows]
+        return (f"{self.names[1]} against {self.names[0]} on {self.n} clips of {self.n_groups} group{'s'*(self.n_groups!=1)}: "
+                f"{'; '.join(said)}; {self.how}")
+    __repr__ = __str__
+
+def _same_clips(a, b, need, key):
+    "Two tables with the same clips in the same order; RpaError when they are not the same"
+    for df in (a, b):
+        if lost := [c for c in need if c not in df]: raise RpaError(f'compare: a table of predictions lacks {lost}; it has {list(df)}')
+        if df[key].duplicated().any(): raise RpaError(f'compare: {df[key][df[key].duplicated()].iloc[0]} is listed twice; give each clip once')
+    if odd := sorted(set(a[key])^set(b[key]), key=str):
+        raise RpaError(f"compare: both models must be scored on the same clips; only one has {', '.join(map(str, odd[:3]))}"
+                       f"{f' and {len(odd)-3} more' if len(odd)>3 else ''}; score both on the same part")
+    return a.reset_index(drop=True), b.set_index(key).loc[list(a[key])].reset_index()
+
+def _swaps(g, seed, most): # (m, g): whose predictions are swapped; all ways there are, or so many random ones
+    if 2**g<=most: return (np.arange(2**g)[:,None]>>np.arange(g)&1).astype(float), f'all {2**g} swaps'
+    drawn = np.random.default_rng(seed).integers(0, 2, (most, g)).astype(float)
+    drawn[0] = 0 # nothing swapped is one of the ways
+    return drawn, f'{most} random swaps'
+
+def _differ(ta, tb, stat, weights, swaps): # Difference of `stat` with its interval and p
+    g, k = len(ta), ta.shape[-1]
+    summed = lambda w, t: (w@t.reshape(g, -1)).reshape(-1, k, k)
+    mixed = lambda t, other: stat(summed(1-swaps, t)+summed(swaps, other))
+    seen = float(stat(tb.sum(0))-stat(ta.sum(0)))
+    p = float((np.abs(mixed(tb, ta)-mixed(ta, tb))>=abs(seen)-1e-12).mean())
+    if g<2: return seen, None, None, p
+    values = stat(summed(weights, tb))-stat(summed(weights, ta))
+    tail = norm.cdf(student_t.ppf(.025, g-1)*np.sqrt(g/(g-1)))
+    low, high = np.quantile(values, [tail, 1-tail])
+    return (seen, float(low), float(high), p) if high-low>1e-9 else (seen, None, None, p)
+
+def compare(
+    a, # DataFrame of one model, a row a clip: columns `key`, `group`, target (class index), p_<class>
+    b, # DataFrame of the other, on the same clips in any order
+    names:list, # Class names by index
+    called:tuple=('a', 'b'), # What the two models are called
+    key:str='file', # Column that names a clip
+    group:str='runner', # Column of the group
+    seed:int=0, # Seed of the resampling
+    n_boot:int=2000, # Resamples
+)->Comparison: # Differences are second minus first
+    "Compare two models on the same clips: paired bootstrap over groups and sign-flip test; RpaError for different clips"
+    a, b = _same_clips(a, b, [key, group, 'target', *prob_columns(names)], key)
+    for c in ('target', group):
+        if len(bad := a[key][(a[c].astype(str)!=b[c].astype(str)).to_numpy()]): raise RpaError(f'compare: {bad.iloc[0]} has another {c} in the two tables')
+    checked = [check_predictions(df[prob_columns(names)], df.target, df[group], names) for df in (a, b)]
+    ta, tb = [group_tables(y, p.argmax(1), g, len(names))[1] for p,y,g in checked]
+    g, hits = len(ta), [p.argmax(1)==y for p,y,_ in checked]
+    weights = np.random.default_rng(seed).multinomial(g, np.full(g, 1/g), n_boot)
+    swaps, how = _swaps(g, seed, 10_000)
+    rows = [dict(figure=f, a=float(stat(ta.sum(0))), b=float(stat(tb.sum(0))), **dict(zip(('difference', 'low', 'high', 'p'), _differ(ta, tb, stat, weights, swaps))))
+            for f,stat in (('accuracy', table_accuracy), ('macro-F1', table_macro_f1))]
+    return Comparison(list(called), len(a), g, rows, [int((hits[0]&~hits[1]).sum()), int((hits[1]&~hits[0]).sum())],
+        f'paired bootstrap and {how} over {g} groups' if g>1 else 'one group says nothing about others')
+
+# %% ../nbs/03c_metrics.ipynb #5067d2e0
 @dataclass(frozen=True)
 class TestUse:
     "How often the test part of a split, or a folder, has been scored"
@@ -363,7 +464,7 @@ def data_fingerprint(
     "One fingerprint of a set of files"
     return settings_hash({'files':sorted(map(str, hashes))})
 
-# %% ../nbs/03c_metrics.ipynb #9fb8dbbd
+# %% ../nbs/03c_metrics.ipynb #b6f97a83
 def _figure(w=4.2, h=3.4):
     "A figure outside pyplot's global list"
     from matplotlib.figure import Figure
@@ -376,7 +477,8 @@ def plot_confusion(
     s:Scores, # What `score` gave
 ): # matplotlib Figure
     "Confusion matrix with counts, rows are the truth"
-    fig, ax = _figure()
+    k = len(s.names)
+    fig, ax = _figure(max(4.2, 1.5+.27*k), max(3.4, 1.2+.24*k)) # room for thirty names
     c = np.array(s.confusion); share = c/np.maximum(c.sum(1, keepdims=True), 1)
     ax.imshow(share, cmap='Blues', vmin=0, vmax=1)
     for i,j in np.ndindex(*c.shape) if len(c)<=12 else (): ax.text(j, i, str(c[i,j]), ha='center', va='center', color='w' if share[i,j]>.5 else 'k')
@@ -416,7 +518,7 @@ def png(
     fig.savefig(out, format='png', metadata={'Software':None})
     return out.getvalue()
 
-# %% ../nbs/03c_metrics.ipynb #c1149916
+# %% ../nbs/03c_metrics.ipynb #c1fc6420
 _PAGE = '''<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ title }}</title>
 <style>
@@ -435,13 +537,13 @@ figure{margin:1em 0} figure img{max-width:100%;height:auto} figcaption{font-size
 <p class="big">Accuracy <strong>{{ '%.2f'|format(s.accuracy) }}</strong>{% if s.interval %}, 95&nbsp;% interval {{ '%.2f'|format(s.interval[0]) }} to {{ '%.2f'|format(s.interval[1]) }}{% else %}, no interval{% endif %}
 ({{ s.interval_how }}); the majority baseline, always answering “{{ s.majority_name }}”, would give {{ '%.2f'|format(s.majority) }}.</p>
 {% if s.warning %}<p class="note">{{ s.warning }}.</p>{% endif %}
-<div class="scroll"><table><tr><th>{{ s.unit }}s</th><th>groups</th><th>macro-F1</th><th>calibration error</th><th>Brier score</th><th>log-loss</th><th>threshold</th><th>abstained</th><th>accuracy of the answers</th></tr>
-<tr><td class="n">{{ s.n }}</td><td class="n">{{ s.n_groups }}</td><td class="n">{{ '%.2f'|format(s.macro_f1) }}</td><td class="n">{{ '%.3f'|format(s.ece) }}</td><td class="n">{{ '%.3f'|format(s.brier) }}</td><td class="n">{{ '%.3f'|format(s.log_loss) }}</td>
+<div class="scroll"><table><tr><th>{{ s.unit }}s</th><th>groups</th>{% if s.names|length > 2 %}{% for k in s.top_k[1:] %}<th>top-{{ loop.index+1 }}</th>{% endfor %}{% endif %}<th>macro-F1</th><th>calibration error</th><th>Brier score</th><th>log-loss</th><th>threshold</th><th>abstained</th><th>accuracy of the answers</th></tr>
+<tr><td class="n">{{ s.n }}</td><td class="n">{{ s.n_groups }}</td>{% if s.names|length > 2 %}{% for v in s.top_k[1:] %}<td class="n">{{ '%.2f'|format(v) }}</td>{% endfor %}{% endif %}<td class="n">{{ '%.2f'|format(s.macro_f1) }}</td><td class="n">{{ '%.3f'|format(s.ece) }}</td><td class="n">{{ '%.3f'|format(s.brier) }}</td><td class="n">{{ '%.3f'|format(s.log_loss) }}</td>
 <td class="n">{{ '%.2f'|format(s.threshold) }}</td><td class="n">{{ '%.0f'|format(100*s.abstained) }} %</td><td class="n">{% if s.answered_accuracy is none %}none answered{% else %}{{ '%.2f'|format(s.answered_accuracy) }}{% endif %}</td></tr></table></div>
 <div class="plots">{% for alt, uri in plots %}<img src="{{ uri }}" alt="{{ alt }}">{% endfor %}</div>
 <div class="scroll"><table><caption>Per class</caption><tr><th>class</th><th>precision</th><th>recall</th><th>F1</th><th>{{ s.unit }}s</th></tr>
 {% for r in s.per_class %}<tr><td>{{ r.name }}</td><td class="n">{{ '%.2f'|format(r.precision) }}</td><td class="n">{{ '%.2f'|format(r.recall) }}</td><td class="n">{{ '%.2f'|format(r.f1) }}</td><td class="n">{{ r.support }}</td></tr>{% endfor %}</table></div>
-{% if s.unit != 'runner' %}<div class="scroll"><table><caption>Per runner, worst first</caption><tr><th>runner</th><th>{{ s.unit }}s</th><th>true</th><th>accuracy</th><th>mean confidence</th><th>abstained</th></tr>
+{% if s.unit != s.who %}<div class="scroll"><table><caption>Per {{ s.who }}, worst first</caption><tr><th>{{ s.who }}</th><th>{{ s.unit }}s</th><th>true</th><th>accuracy</th><th>mean confidence</th><th>abstained</th></tr>
 {% for r in s.group_table %}<tr><td>{{ r.group }}</td><td class="n">{{ r.n }}</td><td>{{ r.true }}</td><td class="n">{{ '%.2f'|format(r.accuracy) }}</td><td class="n">{{ '%.2f'|format(r.confidence) }}</td><td class="n">{{ '%.0f'|format(100*r.abstained) }} %</td></tr>{% endfor %}</table></div>{% endif %}
 {% endfor %}
 {% if test_use %}<p>Test use: {{ test_use }}. The more bundles, the less honest the best of them.</p>{% endif %}

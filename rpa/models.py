@@ -24,7 +24,7 @@ from . import __version__ as rpa_version
 from .core import LabelMap, RpaError, atomic_dir, read_json, say, sha256, write_json
 from .clips import InputConfig, pixel_values
 from .bundles import PARTS, PICKLES, check_bundle, refuse_pickles
-from .networks import LITE0_FILE, LITE0_NORM, LITE0_SHA, CnnLstm, SlowOnly, fit_state, lite0, slowonly_state
+from .networks import LITE0_FILE, LITE0_NORM, LITE0_SHA, Changes, CnnLstm, SlowOnly, fit_state, lite0, slowonly_state
 
 # %% ../nbs/03b_models.ipynb #ad118645
 def pick_device(
@@ -90,7 +90,7 @@ class ClipClassifier(nn.Module):
         return self.net
 
     @property
-    def kind(self)->str: # 'videomae', 'slowonly' or 'cnn_lstm', as `config.json` calls it
+    def kind(self)->str: # 'videomae', 'slowonly', 'cnn_lstm' or 'changes', as `config.json` calls it
         return next((k for k,c in KINDS.items() if isinstance(self.net, c)), 'videomae')
 
 # %% ../nbs/03b_models.ipynb #5a77a85d
@@ -98,9 +98,10 @@ TINY = dict(image_size=80, patch_size=8, num_frames=16, tubelet_size=4, hidden_s
             num_attention_heads=3, intermediate_size=768, initializer_range=.07)
 
 
-KINDS = dict(slowonly=SlowOnly, cnn_lstm=CnnLstm) # Networks of the page before, by their name in files
+KINDS = dict(slowonly=SlowOnly, cnn_lstm=CnnLstm, changes=Changes) # Networks of the page before, by their name in files
 SHOWN = dict(slowonly=dict(num_frames=8, image_size=224, mean=(.45,)*3, std=(.225,)*3), # what they are shown unless told otherwise
-             cnn_lstm=dict(num_frames=8, image_size=224, mean=LITE0_NORM[0], std=LITE0_NORM[1]))
+             cnn_lstm=dict(num_frames=8, image_size=224, mean=LITE0_NORM[0], std=LITE0_NORM[1]),
+             changes=dict(num_frames=8, image_size=224, mean=LITE0_NORM[0], std=LITE0_NORM[1]))
 
 
 def _label_config(labels):
@@ -125,7 +126,7 @@ def fresh_model(
     labels:LabelMap, # Outputs
     grayscale:bool=True, # Gray pictures
     seed:int=42, # Seed of the random weights
-    kind:str='videomae', # or 'slowonly', 'cnn_lstm'
+    kind:str='videomae', # or 'slowonly', 'cnn_lstm', 'changes'
     **sizes, # As `VideoMAEConfig` names them, default those of `tiny`; for the others num_frames, image_size and what they take
 )->ClipClassifier: # With random weights
     "A classifier with random weights"
@@ -184,7 +185,7 @@ def _config(folder):
     d = read_json(path)
     if d.get('model_type') in KINDS: return _other_config(d, path)
     if d.get('model_type')!='videomae':
-        raise RpaError(f"{path}: the model must be a VideoMAE, SlowOnly or CNN-LSTM, got '{d.get('model_type')}'; pass another folder")
+        raise RpaError(f"{path}: the model must be a VideoMAE, SlowOnly, CNN-LSTM or Changes, got '{d.get('model_type')}'; pass another folder")
     try: config = VideoMAEConfig.from_dict(d)
     except (TypeError, ValueError) as e: raise RpaError(f'{path}: not a usable configuration ({e})') from e
     if not isinstance(config.image_size, int):
@@ -329,7 +330,8 @@ def create_model(
 
 NAMED = {'slowonly-r50': dict(kind='slowonly', depth=50), 'slowonly-r18': dict(kind='slowonly', depth=18),
          'cnn-lstm': dict(kind='cnn_lstm', pictures='lite0'), 'cnn-lstm-r18': dict(kind='cnn_lstm', pictures='resnet18'),
-         'cnn-lstm-r50': dict(kind='cnn_lstm', pictures='resnet50')} # Networks of the page before, started from ImageNet's weights
+         'cnn-lstm-r50': dict(kind='cnn_lstm', pictures='resnet50'), 'changes': dict(kind='changes', pictures='lite0'),
+         'changes-r18': dict(kind='changes', pictures='resnet18'), 'changes-r50': dict(kind='changes', pictures='resnet50')} # Networks of the page before, started from ImageNet's weights
 
 
 def _imagenet(name, who): # torchvision's weights, fetched once; their mean and deviation
@@ -338,7 +340,7 @@ def _imagenet(name, who): # torchvision's weights, fetched once; their mean and 
     try: state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as e:
         raise RpaError(f'model: the ImageNet weights of {name}, from which {who} starts, could not be fetched ({e}); '
-                       'pass --from-scratch, a .safetensors file, or --model cnn-lstm, whose weights are installed') from e
+                       'pass --from-scratch, a .safetensors file, or --model cnn-lstm or changes, whose weights are installed') from e
     return {k:v for k,v in state.items() if not k.startswith('fc.')}, weights.url.rsplit('/', 1)[-1]
 
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'LITE0_FILE', 'LITE0_SHA', 'LITE0_NORM', 'PICTURES', 'Conv', 'again', 'SlowOnly', 'slowonly_state',
-           'inflate', 'fit_state', 'lite0_net', 'lite0_state', 'lite0', 'CnnLstm']
+           'inflate', 'fit_state', 'lite0_net', 'lite0_state', 'lite0', 'CnnLstm', 'Changes']
 
 # %% ../nbs/03ab_networks.ipynb #d81ed403
 from contextlib import contextmanager, nullcontext
@@ -251,3 +251,37 @@ class CnnLstm(nn.Module):
     def parts(self)->list: # Lists of modules
         "From the input to the head"
         return [*self._order, [self.lstm], [self.fc]]
+
+# %% ../nbs/03ab_networks.ipynb #e18b02ad
+class Changes(nn.Module):
+    "What a network of pictures sees change in the course of a film, and one linear layer"
+    def __init__(self,
+        classes:int, # Outputs
+        pictures:str='lite0', # One of `PICTURES`
+        stretches:int=4, # Parts of the film whose means are compared with the whole
+    ):
+        super().__init__()
+        if pictures not in PICTURES: raise RpaError(f"Changes: pictures must be one of {', '.join(PICTURES)}; got '{pictures}'")
+        if stretches<2: raise RpaError(f'Changes: at least 2 stretches are needed to see a change, got {stretches}')
+        self.config, self.recompute = dict(pictures=pictures, stretches=stretches), False
+        self.cnn, wide, self._order = _pictures(pictures)
+        self.norm, self.fc = nn.BatchNorm1d(stretches*wide), nn.Linear(stretches*wide, classes)
+        nn.init.zeros_(self.fc.weight)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self,
+        x:torch.Tensor, # pixel_values, float (n, frames, 3, h, w)
+    )->torch.Tensor: # Logits, (n, classes)
+        "Logits of clips of at least as many frames as there are stretches"
+        n, t = x.shape[:2]
+        if t<self.config['stretches']: raise RpaError(f"Changes: needs at least {self.config['stretches']} frames, one a stretch; got {t}")
+        x = x.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        seen = (again(self.cnn, x) if self.recompute and self.training else self.cnn(x)).reshape(n, t, -1).float()
+        moved = seen-seen.mean(1, keepdim=True)
+        x = 10*torch.stack([part.mean(1) for part in moved.tensor_split(self.config['stretches'], 1)], 1).flatten(1) # about 1
+        if n==1 and self.training: return self.fc(F.batch_norm(x, self.norm.running_mean, self.norm.running_var, self.norm.weight, self.norm.bias))
+        return self.fc(self.norm(x))
+
+    def parts(self)->list: # Lists of modules
+        "From the input to the head, to which the normalisation belongs"
+        return [*self._order, [self.norm, self.fc]]

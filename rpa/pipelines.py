@@ -49,6 +49,8 @@ VERBS = {
     'timing preprocess': ('timing_pairs', 'preprocess', 'csv_path', 'features', 'output_dir'),
     'timing train':    ('timing_pairs', 'train', 'data', 'output_dir'),
     'timing search':   ('timing_pairs', 'search', 'config', 'features'),
+    'action train':    ('action', 'train', 'clips'),
+    'action predict':  ('action', 'predict', 'folder'),
     'run':             ('pipelines', 'run', 'notebook'),
     'demo':            ('pipelines', 'demo'),
 } # verb, of one word or two: (module, function, *arguments given without a flag)

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import rpa
-from rpa.clips import toy_clips
+from rpa.clips import load_clip, load_views, toy_clips, view_frames
 from rpa.core import ClipName, LabelMap, RpaError, read_json, read_manifest, sha256, write_json, write_manifest
-from rpa.infer import SCHEMA, Predictor, choose_runner, clip_logits, evaluate_clips, infer, kind_of, list_films
+from rpa.infer import SCHEMA, Predictor, choose_runner, clip_logits, evaluate_clips, infer, kind_of, list_films, view_logits
 from rpa.models import fresh_model, save_bundle
 from rpa.pipelines import main
 from rpa.processing import ProcessConfig, batch
@@ -370,3 +370,76 @@ def test_real_footage(tmp, film, runners):
     assert r['status'] in ('ok', 'uncertain') and r['num_clips']>=5 and not r['synthetic']
     if film.startswith('sports2d'): assert any('ankle variance' in x['reason'] or 'feet pass' in x['reason'] for x in r['rejected'])
     assert r['total_runners_detected']==runners
+
+
+@pytest.fixture(scope='module')
+def long(tmp):
+    "Clips with more frames than the model takes"
+    noise = lambda i: np.random.default_rng(i).integers(0, 255, (50, 40, 40, 3)).astype(np.uint8)
+    return [str(write_video(tmp/'long'/f'{i}.mp4', noise(i), fps=60)) for i in range(3)]
+
+
+def other_bundle(dst, seed, labels=LABELS, processing=CONTACT, threshold=.5, temperature=1., **kw):
+    sizes = dict(image_size=32, patch_size=16, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
+    return str(save_bundle(fresh_model(labels, seed=seed, **sizes), dst, processing and processing.to_dict(), dict(temperature=temperature, threshold=threshold), **kw))
+
+
+@pytest.mark.parametrize('sampling', ['stretch', 'uniform'])
+@pytest.mark.parametrize('n,want,views', [(50, 16, 3), (50, 16, 5), (17, 16, 4), (16, 16, 3), (7, 16, 3), (1000, 8, 10)])
+def test_views_are_in_order_inside_the_clip_and_all_different(sampling, n, want, views):
+    looks = view_frames(n, want, views, sampling)
+    assert 1<=len(looks)<=views and len({tuple(l) for l in looks})==len(looks)
+    assert all(len(l)==want and l.min()>=0 and l.max()<n for l in looks)
+    if n>want: assert all((np.diff(l)>=0).all() for l in looks)
+    if n>=2*want and sampling=='stretch': assert looks[0][0]==0 and looks[-1][-1]==n-1 and len(looks)==views
+    if n>want*views and sampling=='uniform': assert len(np.unique(looks))==want*views, 'no frame is shown twice'
+
+
+def test_one_view_is_what_it_always_was(bundle, long, clips):
+    p, files = Predictor(bundle, precision='fp32'), [*long, *map(str, sorted(clips.glob('*.mp4'))[:2])]
+    for f in files: assert (load_views(f, p.bundle.input)[0]==load_clip(f, p.bundle.input)).all()
+    old = np.round(p.calibration(clip_logits(p.model, files)[0]), 6)
+    assert (p.clips(files)[['p_forefoot', 'p_heel']].to_numpy()==old).all()
+    d = infer(bundle, files).predictions
+    assert 'views' not in d and 'also' not in d and d['bundle']==sha256(Path(bundle)/'rpa.json')
+
+
+def test_views_are_averaged_as_probabilities(tmp, long):
+    b = make_bundle(tmp/'warm', temperature=2.5)
+    p = Predictor(b, batch_size=2, precision='fp32', views=3)
+    looks, why = view_logits(p.model, long, 2, views=3)
+    assert [o.shape for o in looks]==[(3, 2)]*3 and why==['']*3
+    assert p.clips(long).p_heel.to_numpy()==pytest.approx([p.calibration(o)[:,1].mean() for o in looks], abs=1e-5)
+    with pytest.raises(RpaError, match='views: must be'): Predictor(b, views=0)
+
+
+def test_several_bundles_each_with_its_own_calibration(tmp, bundle, long, tmp_path):
+    two = other_bundle(tmp/'two', 9, temperature=3., threshold=.7)
+    p, alone = Predictor(bundle, precision='fp32', also=[two]), [Predictor(b, precision='fp32') for b in (bundle, two)]
+    gone = [*long, str(tmp_path/'gone.mp4')]
+    mean = np.mean([a.clips(gone).p_heel.to_numpy() for a in alone], 0)
+    assert p.clips(gone).p_heel.to_numpy()==pytest.approx(mean, abs=2e-6, nan_ok=True) and p.calibration.threshold==pytest.approx(.6)
+    assert p.clips(gone).error.astype(bool).tolist()==[False]*3+[True]
+    assert len({p.sha256, *(a.sha256 for a in alone)})==3
+    out = tmp_path/'predictions.json'
+    assert main(['infer', '--model_dir', bundle, '--also', two, '--views', '2', '--video', *long, '--kind', 'clips', '--output', str(out)])==0
+    d = read_json(out)
+    jsonschema.validate(d, SCHEMA)
+    assert d['views']==2 and d['also']==[two] and d['threshold']==pytest.approx(.6)
+
+
+def test_bundles_that_do_not_go_together_are_refused(tmp, bundle, lap, capsys):
+    strange = other_bundle(tmp/'strange', 1, LabelMap({0:'forefoot', 1:'midfoot'}))
+    assert main(['infer', '--model_dir', bundle, '--also', strange, '--video', str(lap)])==1
+    assert 'must name the same classes' in capsys.readouterr().err
+    cut = other_bundle(tmp/'cut', 1, processing=ProcessConfig(align='none'))
+    with pytest.raises(RpaError, match='cut differently'): Predictor(bundle, also=[cut]).processing
+    whole = save_bundle(fresh_model(LABELS), tmp/'whole', dict(job='action'))
+    with pytest.raises(RpaError, match='rpa action predict'): Predictor(str(whole)).processing
+
+
+def test_no_bundle_of_several_may_have_seen_the_scored_runners(tmp, clips):
+    clean = other_bundle(tmp/'clean', 1, processing=None, data=dict(runners=dict(train=['99XX'], val=[])))
+    seen = other_bundle(tmp/'seen', 2, processing=None, data=dict(runners=dict(train=['03TOY'], val=[])))
+    assert evaluate_clips(Predictor(clean), str(clips)).clips.n==24
+    with pytest.raises(RpaError, match='was trained or chosen on the runner 03TOY'): evaluate_clips(Predictor(clean, also=[seen]), str(clips))

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy.special import softmax
-from sklearn.metrics import accuracy_score, f1_score, log_loss
+from sklearn.metrics import accuracy_score, f1_score, log_loss, precision_recall_fscore_support, top_k_accuracy_score
 from rpa.core import RpaError
-from rpa.metrics import (FEW_GROUPS, Calibration, Scores, calibrate, choose_threshold, count_test_use, fit_temperature, group_tables,
-                         html_report, log_loss_at, reliability, runner_verdicts, score, score_runners, table_accuracy, table_macro_f1, use_log)
+from rpa.metrics import (FEW_GROUPS, Calibration, Scores, average_probs, calibrate, choose_threshold, compare, count_test_use, fit_temperature,
+                         group_tables, html_report, log_loss_at, reliability, runner_verdicts, score, score_runners, table_accuracy,
+                         table_macro_f1, top_k, use_log)
 
 NAMES = ['forefoot', 'heel', 'mid']
 
@@ -27,6 +28,61 @@ def test_scores_agree_with_scikit_learn(seed):
     assert s.brier==pytest.approx(((p-np.eye(3)[y])**2).sum(1).mean())
     assert s.majority==pytest.approx(np.bincount(y).max()/len(y))
     assert sum(b['n'] for b in s.bins)==sum(r['n'] for r in s.group_table)==np.sum(s.confusion)==len(y)
+
+@pytest.mark.parametrize('seed', range(3))
+def test_top_k_and_per_class_agree_with_scikit_learn(seed):
+    logits, y, g = cases(seed, k=7); p, names = softmax(logits, 1), [f'c{i}' for i in range(7)]
+    s = score(p, y, g, names)
+    assert s.top_k==pytest.approx([top_k_accuracy_score(y, p, k=k, labels=range(7)) for k in range(1, 6)]) and s.top_k[0]==s.accuracy
+    prf = precision_recall_fscore_support(y, p.argmax(1), labels=range(7), zero_division=0)
+    assert [[r[k] for r in s.per_class] for k in ('precision', 'recall', 'f1', 'support')]==[pytest.approx(v) for v in prf]
+    assert len(top_k(p[:,:2], y%2))==2 and 'top-5' in str(s)
+
+def test_equal_probabilities_are_no_hit():
+    "A model that says the same of every class gets the first k right, not all"
+    assert top_k(np.full((6, 6), 1/6), np.arange(6))==pytest.approx([k/6 for k in range(1, 6)])
+
+def predictions(p, y, g, names=NAMES):
+    return pd.DataFrame(dict(file=[f'{i}.mp4' for i in range(len(y))], runner=g, target=y)).assign(**{f'p_{n}':p[:,i] for i,n in enumerate(names)})
+
+@pytest.mark.parametrize('groups', [5, 20])
+def test_comparison_agrees_with_the_plain_loop(groups):
+    rng = np.random.default_rng(groups); y, g = rng.integers(0, 3, 150), rng.integers(0, groups, 150)
+    a, b = (softmax(rng.normal(0, 1, (150, 3))+.5*w*np.eye(3)[y], 1) for w in (1, 2))
+    found = compare(predictions(a, y, g), predictions(b, y, g), NAMES)
+    hit = [[(p.argmax(1)==y)[g==i].sum() for i in range(groups)] for p in (a, b)]
+    d = np.subtract(hit[1], hit[0])
+    flips = np.random.default_rng(1).choice([-1, 1], (40_000, groups))
+    assert found.rows[0]['p']==pytest.approx((np.abs(flips@d)>=abs(d.sum())).mean(), abs=.02)
+    assert found.rows[0]['difference']==pytest.approx(d.sum()/150) and found.only[1]-found.only[0]==d.sum()
+    sizes = np.bincount(g, minlength=groups)
+    drawn = [np.random.default_rng(i).integers(0, groups, groups) for i in range(4000)]
+    spread = np.std([d[i].sum()/sizes[i].sum() for i in drawn])
+    assert found.rows[0]['high']-found.rows[0]['low']>3.5*spread
+    assert found.rows[1]['a']==pytest.approx(f1_score(y, a.argmax(1), average='macro'))
+
+def test_sign_flips_keep_their_level():
+    "Of pairs of equally good models few may be called different, though the clips of a runner hang together"
+    told = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed); y, g = rng.integers(0, 2, 80), np.repeat(range(8), 10)
+        a, b = (softmax(np.eye(2)[y]+rng.normal(0, 1, (80, 2))+np.repeat(rng.normal(0, 1.5, (8, 2)), 10, 0), 1) for _ in range(2))
+        told.append(compare(predictions(a, y, g, ['x','y']), predictions(b, y, g, ['x','y']), ['x','y'], n_boot=2).rows[0]['p']<=.05)
+    assert np.mean(told)<.09
+
+def test_only_the_same_clips_are_compared():
+    logits, y, g = cases(0, 20); p = softmax(logits, 1); t = predictions(p, y, g)
+    for other, word in ((t[1:], 'only one has 0.mp4'), (t.assign(target=(y+1)%3), '0.mp4 has another target'), (t.assign(runner='A'), 'another runner'),
+                        (t.drop(columns='p_mid'), "lacks .'p_mid'"), (pd.concat([t, t[:1]]), 'listed twice')):
+        with pytest.raises(RpaError, match=word): compare(t, other, NAMES)
+    one = compare(t.assign(runner='A'), t.assign(runner='A'), NAMES)
+    assert one.rows[0]['low'] is None and one.rows[0]['p']==1 and 'one group' in str(one)
+
+def test_what_one_opinion_lacks_the_mean_lacks():
+    a, b = np.array([[.2,.8],[np.nan]*2]), np.array([[.6,.4],[.5,.5]])
+    assert average_probs([a, b])==pytest.approx(np.array([[.4,.6],[np.nan]*2]), nan_ok=True)
+    assert (average_probs([b])==b).all()
+    with pytest.raises(RpaError, match='none'): average_probs([])
 
 @pytest.mark.parametrize('seed', range(3))
 def test_vectorised_bootstrap_equals_the_loop(seed):
@@ -146,9 +202,17 @@ def test_report_is_one_offline_file(tmp_path):
     assert 'src="http' not in page and 'href=' not in page and '<script' not in page
     assert [p.name for p in tmp_path.iterdir()]==['r.html']
 
+def test_report_names_the_groups_and_shows_top_k_of_many_classes(tmp_path):
+    for k, shown in ((2, False), (3, True)):
+        logits, y, g = cases(1, k=k); s = score(softmax(logits, 1), y, g, NAMES[:k], who='subject')
+        page = html_report(tmp_path/'r.html', 'T', {'Clips':s}).read_text()
+        assert ('top-2' in page)==shown and 'Per subject' in page and 'runner' not in page
+
 def test_scores_round_trip(tmp_path):
     logits, y, g = cases(2); s = score(softmax(logits, 1), y, g, NAMES)
     s.save(tmp_path/'s.json')
     assert Scores.load(tmp_path/'s.json')==s
+    old = json.loads((tmp_path/'s.json').read_text()); del old['top_k'], old['who']
+    assert Scores.from_dict(old).accuracy==s.accuracy, 'scores of earlier versions can be read'
     (tmp_path/'t.json').write_text('{"n": 1}')
     with pytest.raises(RpaError, match='missing or unknown'): Scores.load(tmp_path/'t.json')

@@ -164,7 +164,7 @@ def test_damaged_weights_to_start_from(tmp_path):
     (folder/'model.safetensors').write_bytes((folder/'model.safetensors').read_bytes()[:500])
     with pytest.raises(RpaError, match='not a readable safetensors'): from_folder(folder, labels)
     write_json(folder/'config.json', dict(model_type='bert'))
-    with pytest.raises(RpaError, match="must be a VideoMAE, SlowOnly or CNN-LSTM, got 'bert'"): from_folder(folder, labels)
+    with pytest.raises(RpaError, match="must be a VideoMAE, SlowOnly, CNN-LSTM or Changes, got 'bert'"): from_folder(folder, labels)
     (folder/'config.json').unlink()
     with pytest.raises(RpaError, match='config.json: a model folder needs'): create_model(str(folder), labels)
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 from rpa.core import LabelMap, RpaError
 from rpa.models import create_model, fresh_model
-from rpa.networks import CnnLstm, SlowOnly, fit_state, lite0, slowonly_state
+from rpa.networks import Changes, CnnLstm, SlowOnly, fit_state, lite0, slowonly_state
 
 labels = LabelMap({0:'a', 1:'b'})
 
@@ -86,7 +86,7 @@ def test_cnn_lstm_starts_from_installed_weights():
     with pytest.raises(RpaError, match='pictures must be one of'): CnnLstm(2, 'vgg')
 
 
-@pytest.mark.parametrize('kw', [dict(kind='slowonly', depth=18), dict(kind='slowonly', depth=50), dict(kind='cnn_lstm')], ids=str)
+@pytest.mark.parametrize('kw', [dict(kind='slowonly', depth=18), dict(kind='slowonly', depth=50), dict(kind='cnn_lstm'), dict(kind='changes')], ids=str)
 def test_any_number_of_frames_and_any_batch(kw):
     "Clips do not look at each other, and an order of frames matters to an LSTM"
     net = fresh_model(labels, image_size=32, num_frames=4, **kw).eval()
@@ -94,3 +94,27 @@ def test_any_number_of_frames_and_any_batch(kw):
     with torch.inference_mode():
         assert torch.allclose(net(x), torch.cat([net(c[None]) for c in x]), atol=1e-5)
         if kw['kind']=='cnn_lstm': assert not torch.allclose(net(x), net(x.flip(1)), atol=1e-5)
+
+
+def test_changes_see_what_moves_and_not_the_room():
+    "A wall added to every frame changes nothing but what the network of pictures itself makes of it; a film of one picture has no opinion at all"
+    net = Changes(2, 'resnet18').eval()
+    torch.nn.init.normal_(net.fc.weight)
+    net.cnn = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 512)) # a linear network of pictures
+    x, wall = torch.randn(2, 8, 3, 16, 16), 5*torch.randn(2, 1, 3, 16, 16)
+    with torch.inference_mode():
+        assert torch.allclose(net(x+wall), net(x), atol=1e-3)
+        assert net(wall.expand(-1, 8, -1, -1, -1)).abs().max()<1e-3
+        assert not torch.allclose(net(x.flip(1)), net(x), atol=1e-2)
+
+
+def test_changes_begin_without_an_opinion_and_learn_from_a_batch_of_one():
+    net = create_model('changes', labels)
+    x = torch.randint(0, 256, (1, 8, 64, 64), dtype=torch.uint8)
+    assert (net.eval()(x)==0).all() and net.origin['licence']=='Apache-2.0'
+    net.train()
+    torch.nn.functional.cross_entropy(net(x), torch.tensor([1])).backward()
+    assert net.net.fc.weight.grad.abs().sum()>0
+    with pytest.raises(RpaError, match='at least 4 frames'): net(x[:,:3])
+    with pytest.raises(RpaError, match='at least 2 stretches'): Changes(2, stretches=1)
+    with pytest.raises(RpaError, match='must be one of lite0'): Changes(2, 'vgg')
