@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'BALANCE', 'STRATEGIES', 'OPTIMIZERS', 'OURS', 'KEPT_SCORES', 'DECIDING', 'HEAD', 'INGREDIENTS',
-           'lr_factor', 'class_weights', 'thawed', 'LrSchedule', 'Accumulate', 'make_learner', 'RunState',
+           'lr_factor', 'class_weights', 'thawed', 'LrSchedule', 'ClipNorm', 'Accumulate', 'make_learner', 'RunState',
            'optimizer_tensors', 'restore_optimizer', 'save_checkpoint', 'restore_checkpoint', 'checkpoints',
            'latest_checkpoint', 'KeepBooks', 'valid_scores', 'should_stop', 'prune_checkpoints', 'history_table',
-           'write_log', 'mirrored_classes', 'TrainData', 'clip_rates', 'read_data', 'differences', 'open_run', 'locked',
-           'validation_report', 'write_best', 'plot_curves', 'Trained', 'train', 'score_test', 'ingredients']
+           'write_skipped', 'write_log', 'mirrored_classes', 'TrainData', 'clip_rates', 'read_data', 'differences',
+           'open_run', 'locked', 'validation_report', 'write_best', 'plot_curves', 'Trained', 'train', 'score_test',
+           'ingredients']
 
 # %% ../nbs/04_train.ipynb #13837301
 import fcntl, json, math, re, shutil, time, warnings
@@ -24,7 +25,7 @@ from fastcore.basics import noop
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
-from .core import (LabelMap, RpaError, as_fps, atomic_dir, atomic_path, fps_text, n_workers, parse_remap, progress,
+from .core import (Failures, LabelMap, RpaError, as_fps, atomic_dir, atomic_path, fps_text, n_workers, parse_remap, progress,
                       read_json, say, settings_hash, stable_seed, write_json)
 from .storage import store
 from .split import label_names, load_split
@@ -109,6 +110,11 @@ class LrSchedule(Callback):
         self.opt.set_hyper('lr', [lr*self.body_lr]*(len(self.opt.param_lists)-1)+[lr])
 
 
+class ClipNorm(GradientClip):
+    "Shortens the gradient and keeps the length it had"
+    def before_step(self): self.learn.grad_norm = nn.utils.clip_grad_norm_(self.parameters(), self.max_norm, self.norm_type)
+
+
 class Accumulate(Callback):
     "One step of the optimiser for several batches, as if they were one"
     order = GradientClip.order-1
@@ -122,9 +128,12 @@ class Accumulate(Callback):
     def after_loss(self):
         if self.training: self.learn.loss_grad = self.loss_grad/self._place()[1]
 
-    def before_step(self):
+    def ends(self): # Is this batch the last of its window?
         at, n = self._place()
-        if at<n: raise CancelBatchException
+        return at==n
+
+    def before_step(self):
+        if not self.ends(): raise CancelBatchException
 
 
 def _optimizer(name, weight_decay):
@@ -149,7 +158,7 @@ def make_learner(
     device = train_dl.device
     weight = class_weights(train_dl.dataset.targets, len(model.labels)).to(device) if balance=='weights' else None
     dls, loss = DataLoaders(train_dl, valid_dl, device=device), nn.CrossEntropyLoss(weight, label_smoothing=label_smoothing)
-    cbs = [GradientClip(clip_norm), *([Accumulate(accumulate)] if accumulate>1 else []), *cbs]
+    cbs = [ClipNorm(clip_norm), *([Accumulate(accumulate)] if accumulate>1 else []), *cbs]
     learn = Learner(dls, model.to(device), loss, _optimizer(optimizer, weight_decay), lr, splitter=param_groups, cbs=cbs, train_bn=False)
     learn.remove_cb(ProgressCallback) # one bar for the whole run is kept by `KeepBooks`
     learn.logger = noop
@@ -162,7 +171,8 @@ class RunState:
     epoch:int = 0 # Epochs finished
     batch:int = 0 # Batches done of the present epoch
     losses:list = field(default_factory=list) # Loss of each of these
-    history:list = field(default_factory=list) # One row an epoch: epoch, train_loss, valid_loss, accuracy, lr
+    history:list = field(default_factory=list) # One row an epoch: epoch, train_loss, valid_loss, accuracy, lr, skipped
+    skipped:list = field(default_factory=list) # Clips that could not be read: part, clip, file, epoch, batch, reason
 
     @property
     def best(self)->dict:
@@ -204,7 +214,9 @@ def save_checkpoint(
     state:RunState, # Its place
     valid:dict=None, # Validation logits and targets, at the end of an epoch
 ):
-    "Write a checkpoint, completely or not at all"
+    "Write a checkpoint, completely or not at all, and never one that cannot be gone on from"
+    if bad := [k for k,v in (learn.model.state_dict()|optimizer_tensors(learn.opt.opt)).items() if not torch.isfinite(v).all()]:
+        raise RpaError(f'train: {Path(folder).name} is not written, {bad[0]} is no longer finite (nor are {len(bad)-1} more); start anew with a smaller --lr, or --precision fp32')
     with atomic_dir(folder) as tmp:
         save_network(learn.model, tmp, fold=False)
         save_file(optimizer_tensors(learn.opt.opt), tmp/'optimizer.safetensors')
@@ -255,6 +267,7 @@ class KeepBooks(Callback):
         self.from_epoch, self.bar, self.board = state.epoch, None, None
 
     def before_fit(self):
+        for dl in self._parts().values(): dl.dataset.skipped |= {r['clip']:(r['epoch'], r['batch'], r['reason']) for r in self.state.skipped if r['part']==dl.part}
         n, done = len(self.dls.train), self.state.epoch*len(self.dls.train)+self.state.batch
         self.bar = progress(None, total=self.n_epoch*n, initial=done, unit='step', mininterval=1, disable=self.quiet)
         self.board = _board(self.out/'tensorboard', done)
@@ -267,31 +280,79 @@ class KeepBooks(Callback):
 
     def before_batch(self):
         if self.training: torch.manual_seed(stable_seed(self.seed, 'step', self.epoch, self.dls.train.first+self.iter))
+        if not len(self.xb[0]): self._pass()
+
+    def _pass(self): # Every clip of the batch is left out; a step that waits for others of its window is taken all the same
+        held = [cb for cb in self.learn.cbs if isinstance(cb, Accumulate)]
+        if self.training and held and held[0].ends() and any(p.grad is not None for p in self.model.parameters()):
+            self.learn('before_step')
+            self.opt.step()
+            self.opt.zero_grad()
+        raise CancelBatchException
+
+    def before_step(self):
+        norm = getattr(self.learn, 'grad_norm', None)
+        if norm is not None and not torch.isfinite(norm): self._stop(f'the gradient is {norm.item()}, the loss {self.loss.item():.4g}')
 
     def after_batch(self):
         if not self.training:
-            self.logits.append(self.pred.detach().cpu()); self.targets.append(self.yb[0].cpu())
+            if len(self.xb[0]): self.logits.append(self.pred.detach().cpu()); self.targets.append(self.yb[0].cpu())
             return
         s, n = self.state, len(self.dls.train)
-        s.losses.append(self.loss.item()); s.batch += 1
-        if not math.isfinite(s.losses[-1]):
-            raise RpaError(f'{self.who}: the loss is {s.losses[-1]} in epoch {self.epoch+1}; start anew with a smaller --lr')
+        s.batch += 1
+        if len(self.xb[0]): s.losses.append(self.loss.item())
+        if s.losses and not math.isfinite(s.losses[-1]): self._stop(f'the loss is {s.losses[-1]}')
         step = self.epoch*n+s.batch
-        self.board.add_scalar('loss/step', s.losses[-1], step)
+        if s.losses: self.board.add_scalar('loss/step', s.losses[-1], step)
         self.board.add_scalar('lr', self.opt.hypers[-1]['lr'], step)
         self.bar.update(1)
+        self._note()
         if self.save_steps and s.batch%self.save_steps==0 and s.batch<n: self._save(f'checkpoint-step-{step}')
+
+    def _stop(self, what, at='', clips=None):
+        "End the run before anything of this state is written"
+        if clips is None and hasattr(self.dls.train, 'clips'):
+            clips = self.dls.train.clips(self.dls.train.first+self.iter)
+            bad = ~torch.isfinite(self.pred.detach()).all(1).cpu() if self.pred.ndim==2 else torch.zeros(0)
+            if len(bad)==len(clips) and bad.any(): clips = [c for c,b in zip(clips, bad) if b]
+            clips = [Path(str(self.dls.train.dataset.paths[i])).name for i in clips]
+        found, names = latest_checkpoint(self.out), f" ({', '.join(clips[:8])}{' …' if len(clips)>8 else ''})" if clips else ''
+        at = at or f'batch {self.dls.train.first+self.iter+1} of {len(self.dls.train)}'
+        raise RpaError(f'{self.who}: {what} in epoch {self.epoch+1}, {at}{names}. Nothing of it was written; '+(
+            f'{found.name} is the last good state, from which the same command goes on. ' if found else 'there is no checkpoint yet. ')+
+            'Where it comes again: a smaller --lr or --clip-norm, --precision fp32, or another clip in place of one that is black or damaged; with --restart')
+
+    def _parts(self): # Loaders that leave out clips, by part
+        for part,dl in zip(('train', 'val'), self.dls): dl.part = part
+        return {dl.part:dl for dl in self.dls if getattr(getattr(dl, 'dataset', None), 'skipped', None) is not None}
+
+    def _note(self):
+        "Say which clips are newly left out, and keep it"
+        known = {(r['part'], r['clip']) for r in self.state.skipped}
+        new = [dict(part=p, clip=i, file=Path(str(dl.dataset.paths[i])).name, epoch=e, batch=b, reason=why)
+               for p,dl in self._parts().items() for i,(e,b,why) in sorted(dl.dataset.skipped.items()) if (p, i) not in known]
+        for r in new: say(f"{self.who}: {r['file']} ({r['part']}) is left out from now on: {r['reason']}")
+        self.state.skipped += new
+        if new: write_skipped(self.out, self.state)
 
     def after_epoch(self):
         if self.epoch<self.from_epoch: return
-        s, valid = self.state, dict(logits=torch.cat(self.logits), target=torch.cat(self.targets))
-        s.history.append(dict(epoch=self.epoch+1, train_loss=float(np.mean(s.losses)), **valid_scores(**valid),
-                              lr=self.opt.hypers[-1]['lr']))
+        self._note()
+        s, valid = self.state, self._valid()
+        s.history.append(dict(epoch=self.epoch+1, train_loss=float(np.mean(s.losses)), **valid_scores(valid['logits'], valid['target']),
+                              lr=self.opt.hypers[-1]['lr'], skipped=len(s.skipped)))
         s.epoch, s.batch, s.losses = self.epoch+1, 0, []
         self._save(f'checkpoint-epoch-{s.epoch}', valid)
         self._log(time.perf_counter()-self.began)
         write_best(self.out, self.plan, s)
         if should_stop(s, self.patience, self.min_delta): raise CancelFitException
+
+    def _valid(self): # logits, target and, where clips are left out, which ones are there
+        valid, out = dict(logits=torch.cat(self.logits), target=torch.cat(self.targets)), {r['clip'] for r in self.state.skipped if r['part']=='val'}
+        kept = [i for i in range(len(valid['target'])+len(out)) if i not in out]
+        if bad := [kept[i] for i in torch.nonzero(~torch.isfinite(valid['logits']).all(1))[:,0].tolist()]:
+            self._stop(f'{len(bad)} answers are no numbers', 'validation', [Path(str(self.dls.valid.dataset.paths[i])).name for i in bad])
+        return valid|(dict(kept=torch.tensor(kept)) if out else {})
 
     def _save(self, name, valid=None):
         save_checkpoint(self.out/name, self.learn, self.state, valid)
@@ -349,7 +410,16 @@ def history_table(
     history:list, # Rows of a run
 )->pd.DataFrame: # One row an epoch
     "The past of a run as a table"
-    return pd.DataFrame(history, columns=['epoch', 'train_loss', 'valid_loss', 'accuracy', 'lr'])
+    df = pd.DataFrame(history, columns=['epoch', 'train_loss', 'valid_loss', 'accuracy', 'lr', 'skipped'])
+    return df.assign(skipped=df.skipped.fillna(0).astype(int))
+
+
+def write_skipped(
+    out:str, # Output folder
+    state:RunState, # Run
+):
+    "Write `failed.csv`, or none when every clip could be read"
+    Failures([(r['file'], r['part'], r['reason']) for r in state.skipped]).save(out)
 
 
 def write_log(
@@ -459,7 +529,7 @@ def read_data(
 
 # %% ../nbs/04_train.ipynb #4d1cc52a
 OURS = ('checkpoint-*', 'best_model', 'tensorboard', 'train_config.json', 'train_log.csv', 'label_mapping.json',
-        'curves.png')
+        'curves.png', 'failed.csv')
 
 
 _BEFORE = dict(min_delta=0., strategy='full', body_lr=.1, optimizer='adamw', label_smoothing=0., accumulate=1) # what runs did before these settings were there
@@ -549,11 +619,14 @@ def write_best(
     if not folder.is_dir(): raise RpaError(f'train: {folder}, the best epoch, is gone; train again with --restart')
     model = from_folder(folder, LabelMap.load(folder/'label_mapping.json'), plan['settings']['grayscale'])
     model.origin = plan['origin']
-    cal, scores = validation_report(load_file(folder/'valid.safetensors'), plan['val_groups'], model.labels.names)
+    valid, groups = load_file(folder/'valid.safetensors'), plan['val_groups']
+    if 'kept' in valid: groups = [groups[i] for i in valid['kept'].tolist()]
+    cal, scores = validation_report(valid, groups, model.labels.names)
     kept = {k:getattr(scores, k) for k in KEPT_SCORES}|dict(part='val', epoch_chosen_on='val', calibrated_on='val')
     training = plan['settings']|dict(epoch=best['epoch'], precision=plan['resolved']['precision'],
                                      remap_labels=plan['remap_labels'])
     data = plan['data']|dict(clip_fps=plan['clip_fps'])
+    if state.skipped: data['skipped'] = {p:sorted(r['file'] for r in state.skipped if r['part']==p) for p in ('train', 'val')}
     return save_bundle(model, dst, plan['processing'], cal.to_dict(), data, kept, training)
 
 # %% ../nbs/04_train.ipynb #4271ff12
@@ -585,7 +658,11 @@ class Trained:
     bundle:Path # best_model
     history:pd.DataFrame # One row an epoch
     best:dict # Row of the best epoch
-    failed:bool = False # For the command line
+    skipped:list = field(default_factory=list) # Clips that could not be read: part, clip, file, epoch, batch, reason
+
+    @property
+    def failed(self)->bool: # For the command line
+        return bool(self.skipped)
 
 
 def _plan(data, model, settings, device, precision, threads):
@@ -617,6 +694,7 @@ def _fit(out, plan, learn, save_steps, quiet):
         except KeyboardInterrupt:
             say(f'train: stopped; the same command goes on from {(latest_checkpoint(out) or Path("the start")).name}')
             raise
+        except RpaError as e: raise RpaError(str(e).split('\n\t', 1)[-1]) from e # without fastai's preface
         finally: books.close()
     return state
 
@@ -718,11 +796,14 @@ def _done(out, settings):
     return _tell(_result(out, state))
 
 
-def _result(out, state): return Trained(out, out/'best_model', history_table(state.history), state.best)
+def _result(out, state): return Trained(out, out/'best_model', history_table(state.history), state.best, state.skipped)
 
 
 def _tell(done):
     b = done.best
+    if done.skipped:
+        n = Counter(r['part'] for r in done.skipped)
+        say(f"train: {len(done.skipped)} clips could not be read and were left out ({', '.join(f'{p} {n[p]}' for p in sorted(n))}); see {done.output_dir/'failed.csv'}")
     say(f"train: best epoch {b['epoch']} of {len(done.history)}: accuracy {b['accuracy']:.3f} on the validation part, "
         f"loss {b['valid_loss']:.3f}\nwrote {done.bundle}\nnext: rpa infer --model_dir {done.bundle} --video VIDEO.mp4")
     return done
