@@ -8,8 +8,8 @@ __all__ = ['SCHEDULES', 'BALANCE', 'STRATEGIES', 'OPTIMIZERS', 'OURS', 'KEPT_SCO
            'optimizer_tensors', 'restore_optimizer', 'save_checkpoint', 'restore_checkpoint', 'checkpoints',
            'latest_checkpoint', 'KeepBooks', 'valid_scores', 'should_stop', 'prune_checkpoints', 'history_table',
            'write_skipped', 'write_log', 'mirrored_classes', 'TrainData', 'clip_rates', 'read_data', 'differences',
-           'open_run', 'locked', 'validation_report', 'write_best', 'plot_curves', 'Trained', 'train', 'score_test',
-           'ingredients']
+           'open_run', 'locked', 'validation_report', 'write_best', 'plot_curves', 'Trained', 'cross_validate', 'train',
+           'score_test', 'ingredients']
 
 # %% ../nbs/04_train.ipynb #13837301
 import fcntl, json, math, re, shutil, time, warnings
@@ -32,6 +32,7 @@ from .split import label_names, load_split
 from .clips import ClipDataset, ClipLoader, clip_loaders
 from .models import (create_model, file_keys, from_folder, load_bundle, param_groups, pick_device, pick_precision,
                         predict_logits, save_bundle, save_network)
+from .folds import answers, make_folds, report_folds
 from .metrics import Calibration, calibrate, count_test_use, data_fingerprint, score
 
 # %% ../nbs/04_train.ipynb #3d12c0d2
@@ -529,7 +530,7 @@ def read_data(
 
 # %% ../nbs/04_train.ipynb #4d1cc52a
 OURS = ('checkpoint-*', 'best_model', 'tensorboard', 'train_config.json', 'train_log.csv', 'label_mapping.json',
-        'curves.png', 'failed.csv')
+        'curves.png', 'failed.csv', 'held_out.csv')
 
 
 _BEFORE = dict(min_delta=0., strategy='full', body_lr=.1, optimizer='adamw', label_smoothing=0., accumulate=1) # what runs did before these settings were there
@@ -703,7 +704,7 @@ DECIDING = ('epochs', 'batch_size', 'lr', 'seed', 'patience', 'min_delta', 'sche
             'balance', 'freeze_epochs', 'strategy', 'body_lr', 'optimizer', 'label_smoothing', 'accumulate', 'from_scratch', 'precision', 'device') # settings that decide the result
 
 
-_LEAST = dict(epochs=1, batch_size=1, patience=0, freeze_epochs=0, save_steps=0, workers=0, ram_mb=0, accumulate=1)
+_LEAST = dict(epochs=1, batch_size=1, patience=0, freeze_epochs=0, save_steps=0, workers=0, ram_mb=0, accumulate=1, folds=0)
 
 
 def _check(**kw):
@@ -713,6 +714,58 @@ def _check(**kw):
         if not low<=kw[k]<=high: raise RpaError(f'train: {k} must lie in {low}..{high:g}, got {kw[k]}')
     for k,ok in (('schedule', SCHEDULES), ('balance', BALANCE), ('strategy', STRATEGIES), ('optimizer', OPTIMIZERS)):
         if kw[k] not in ok: raise RpaError(f"train: {k} must be one of {', '.join(ok)}; got '{kw[k]}'")
+
+
+def _held_out(out, fold, names): # What the fold's model says of the runners held out; kept beside it
+    b, path = load_bundle(out/'best_model'), out/'held_out.csv'
+    if path.exists() and (t := pd.read_csv(path, dtype=dict(runner=str, file=str, true=str, predicted=str, verdict=str, bundle=str), keep_default_na=False)).bundle.eq(b.sha256[:16]).all(): return t.drop(columns='bundle')
+    b.model.precision, device = b.training['precision'], b.training['device']
+    loader = ClipLoader(ClipDataset(fold.held, b.input), b.training['batch_size'], skip=True)
+    logits, cal = predict_logits(b.model.to(pick_device(device)), loader).numpy(), Calibration.from_dict(b.calibration)
+    t = answers(fold, cal(logits), cal.threshold, names, [i for i in range(len(fold.held)) if i not in loader.dataset.skipped])
+    for i,(*_,why) in loader.dataset.skipped.items(): say(f'train: {fold.held.file[i]} (held out) is left out: {why}')
+    with atomic_path(path) as tmp: t.assign(bundle=b.sha256[:16]).to_csv(tmp, index=False)
+    return t
+
+
+def _of_fold(data, fold): # The data of one run
+    parts = dict(train=fold.train, val=fold.val)
+    return TrainData(parts, data.labels, _about(parts, data.labels), data.processing, data.rates, data.remap)
+
+
+def cross_validate(
+    data:TrainData, # Training and validation part of a split; both are dealt out anew
+    out:str, # Folder to write: fold-1, fold-2, …, out_of_fold.csv, scores.json, report.html
+    k:int, # Folds
+    run, # Trains: (folder, `TrainData`) → `Trained`
+    seed:int=42, # Which runner goes where
+    split_json:str='SPLIT.json', # Split, for what is said at the end
+): # `FoldScores`
+    "Train k times, each time with other runners held out, and score the answers about them"
+    rows = pd.concat([data.parts[p] for p in ('train', 'val')], ignore_index=True)
+    if rows.version.notna().any(): raise RpaError('train: --folds needs a split of original clips, this one trains on augmented ones; pass the JSON of `rpa split`')
+    names, out, tables, more = data.labels.names, Path(out), [], []
+    share = data.parts['val'].runner.nunique()/rows.runner.nunique()
+    folds = make_folds(rows, k, names, seed, share, data.remap)
+    say(f'train: {k} folds over {len(rows)} clips of {rows.runner.nunique()} runners, those of train and val; the test part is not looked at')
+    with locked(out):
+        for f in folds:
+            at, who = out/f'fold-{f.number}', {p:getattr(f, p).runner.nunique() for p in ('train', 'val', 'held')}
+            say(f"train: fold {f.number} of {k}: {who['train']} runners teach, {who['val']} choose, {who['held']} are held out ({', '.join(sorted(set(f.held.runner)))})")
+            done = run(at, _of_fold(data, f))
+            tables.append(_held_out(at, f, names))
+            more.append(dict(fold=f.number, best_epoch=done.best['epoch'], left_out=len(done.skipped)+len(f.held)-len(tables[-1])))
+        return _tell_folds(out, tables, names, more, data, split_json, read_json(out/'fold-1'/'train_config.json')['settings'])
+
+
+def _tell_folds(out, tables, names, more, data, split_json, settings):
+    left = sum(m['left_out'] for m in more)
+    about = {'split':Path(split_json).name, 'classes':', '.join(names), 'seed':settings['seed'], 'model':settings['model'], 'epochs':settings['epochs']}
+    notes = [f'{left} clips could not be read and were left out.'] if left else []
+    done = report_folds(out, tables, names, more, about, notes, bool(left))
+    say(f"{done.folds.round(3).to_string(index=False)}\nclips out of fold: {done.clips}\nrunners out of fold: {done.runners}\nwrote {out/'out_of_fold.csv'}, {out/'scores.json'} and {out/'report.html'}\n"
+        f'next: rpa train --split-json {split_json} --output-dir DIR trains the model to use; rpa infer --evaluate {split_json} then scores it on the test part')
+    return done
 
 
 def train(
@@ -748,22 +801,27 @@ def train(
     ram_mb:int=2000, # Memory for decoded clips, MB
     cache_dir:str='', # Folder for decoded clips that do not fit into memory; empty: decode again
     save_steps:int=0, # Checkpoint also after so many batches within an epoch; 0: only between epochs
+    folds:int=0, # Cross-validate instead: so many runs, each with other runners held out, and a report of all answers; 0: one run
     restart:bool=False, # Throw away an earlier run in the same folder
     no_progress:bool=False, # Without the progress bar
-)->Trained:
+): # `Trained`, or `FoldScores` with folds
     "Train a classifier on a split, or go on with a run that was stopped"
     settings = {k:v for k,v in locals().items() if k in DECIDING}
     settings |= dict(model=Path(model).name if Path(model).is_dir() else model, grayscale=not no_grayscale,
                      augmentation=not no_augmentation)
-    _check(**settings, save_steps=save_steps, workers=workers, ram_mb=ram_mb)
+    _check(**settings, save_steps=save_steps, workers=workers, ram_mb=ram_mb, folds=folds)
     data = read_data(split_json, remap_labels)
     for w in data.warnings(): say(f'train: {w}')
-    net = create_model(model, data.labels, from_scratch, not no_grayscale, seed)
-    if checkpointing: net.recompute()
     loading = dict(workers=workers, ram_mb=ram_mb, cache_dir=cache_dir or None)
-    plan = _plan(data, net, settings, pick_device(device), precision, threads)
-    with locked(output_dir):
-        return _train(Path(output_dir), data, net, open_run(output_dir, plan, restart), loading, save_steps, no_progress)
+
+    def one(out, data): # A run of its own
+        net = create_model(model, data.labels, from_scratch, not no_grayscale, seed)
+        if checkpointing: net.recompute()
+        plan = _plan(data, net, settings, pick_device(device), precision, threads)
+        with locked(out): return _train(Path(out), data, net, open_run(out, plan, restart), loading, save_steps, no_progress)
+
+    if folds: return cross_validate(data, output_dir, folds, one, seed, split_json)
+    return _tell(one(output_dir, data))
 
 
 @contextmanager
@@ -784,7 +842,7 @@ def _train(out, data, net, plan, loading, save_steps, quiet):
     data.labels.save(out/'label_mapping.json')
     with _threads(plan['resolved']['threads']): state = _fit(out, plan, learn, save_steps, quiet)
     _save_curves(out, state)
-    return _tell(_result(out, state))
+    return _result(out, state)
 
 
 def _done(out, settings):
@@ -793,7 +851,7 @@ def _done(out, settings):
     state = RunState(**read_json(found/'state.json'))
     if not _finished(state, settings): return
     say(f'train: {out} is finished, nothing to do (pass --restart to train again)')
-    return _tell(_result(out, state))
+    return _result(out, state)
 
 
 def _result(out, state): return Trained(out, out/'best_model', history_table(state.history), state.best, state.skipped)
@@ -808,7 +866,7 @@ def _tell(done):
         f"loss {b['valid_loss']:.3f}\nwrote {done.bundle}\nnext: rpa infer --model_dir {done.bundle} --video VIDEO.mp4")
     return done
 
-# %% ../nbs/04_train.ipynb #52b282bf
+# %% ../nbs/04_train.ipynb #37d8e976
 HEAD = dict(lr=3e-3, freeze_epochs=12) # the pretrained body stays as it is
 INGREDIENTS:tuple = ( # name, align, further settings of `train`
     ('none: random start, both feet', 'none', dict(from_scratch=True)),
