@@ -268,7 +268,7 @@ class ClipLoader:
         self.dataset, self.batch_size, self.shuffle, self.balanced = dataset, batch_size, shuffle, balanced
         self.workers, self.ahead, self.device = workers, max(1, ahead), torch.device(device)
         self.start, self.first, self.waited_s, self.skip = 0, 0, 0., skip
-        self.rank, self.of = 0, 1
+        self.rank, self.of, self.shown = 0, 1, []
 
     def __len__(self): return -(-len(self.dataset)//(self.batch_size*self.of))
 
@@ -302,10 +302,10 @@ class ClipLoader:
         return [order[i:i+n] for i in range(0, len(order), n)]
 
     def clips(self,
-        batch:int, # Number of the batch in the present epoch
+        batch:int, # Number of the batch in the present pass
     )->list: # Indices, without those that are left out
         "What this process shows in a batch"
-        return [i for i in self.batches()[batch][self.rank::self.of] if not self._out(i, batch)]
+        return [i for i in self.shown[batch][self.rank::self.of] if not self._out(i, batch)]
 
     def _out(self, i, batch): return i in self.dataset.skipped and self.dataset.skipped[i][:2]<=(self.dataset.epoch, batch)
 
@@ -324,7 +324,8 @@ class ClipLoader:
 
     def __iter__(self):
         self.first, self.start = self.start, 0
-        todo = list(enumerate(self.batches()))[self.first:]
+        self.shown = self.batches()
+        todo = list(enumerate(self.shown))[self.first:]
         for x,y in (self._ahead(todo) if self.workers else map(self._make, todo)):
             yield x.to(self.device), y.to(self.device)
 

@@ -14,10 +14,11 @@ __all__ = ['SCHEDULES', 'BALANCE', 'STRATEGIES', 'OPTIMIZERS', 'OURS', 'KEPT_SCO
 # %% ../nbs/04_train.ipynb #13837301
 import fcntl, json, math, re, shutil, time, warnings
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
@@ -33,6 +34,7 @@ from .clips import ClipDataset, ClipLoader, clip_loaders
 from .models import (create_model, file_keys, from_folder, load_bundle, param_groups, pick_device, pick_precision,
                         predict_logits, save_bundle, save_network)
 from .folds import answers, make_folds, report_folds
+from .machine import Joint, find_batch_size as most_clips, from_all, from_first, processes, rank, together
 from .metrics import Calibration, calibrate, count_test_use, data_fingerprint, score
 
 # %% ../nbs/04_train.ipynb #3d12c0d2
@@ -159,7 +161,7 @@ def make_learner(
     device = train_dl.device
     weight = class_weights(train_dl.dataset.targets, len(model.labels)).to(device) if balance=='weights' else None
     dls, loss = DataLoaders(train_dl, valid_dl, device=device), nn.CrossEntropyLoss(weight, label_smoothing=label_smoothing)
-    cbs = [ClipNorm(clip_norm), *([Accumulate(accumulate)] if accumulate>1 else []), *cbs]
+    cbs = [ClipNorm(clip_norm), *([Accumulate(accumulate)] if accumulate>1 else []), *([Joint()] if processes()>1 else []), *cbs]
     learn = Learner(dls, model.to(device), loss, _optimizer(optimizer, weight_decay), lr, splitter=param_groups, cbs=cbs, train_bn=False)
     learn.remove_cb(ProgressCallback) # one bar for the whole run is kept by `KeepBooks`
     learn.logger = noop
@@ -264,28 +266,31 @@ class KeepBooks(Callback):
     def __init__(self, out, plan, state, seed, save_steps=0, patience=0, quiet=False, min_delta=0.):
         self.min_delta = min_delta
         self.out, self.plan, self.state, self.seed = Path(out), plan, state, seed
-        self.save_steps, self.patience, self.quiet = save_steps, patience, quiet
+        self.save_steps, self.patience, self.quiet = save_steps, patience, quiet or rank()>0
         self.from_epoch, self.bar, self.board = state.epoch, None, None
 
     def before_fit(self):
         for dl in self._parts().values(): dl.dataset.skipped |= {r['clip']:(r['epoch'], r['batch'], r['reason']) for r in self.state.skipped if r['part']==dl.part}
         n, done = len(self.dls.train), self.state.epoch*len(self.dls.train)+self.state.batch
         self.bar = progress(None, total=self.n_epoch*n, initial=done, unit='step', mininterval=1, disable=self.quiet)
-        self.board = _board(self.out/'tensorboard', done)
+        self.board = _board(self.out/'tensorboard', done) if not rank() else SimpleNamespace(add_scalar=noop, close=noop)
 
     def before_epoch(self):
         if self.epoch<self.from_epoch: raise CancelEpochException
-        self.began, self.logits, self.targets = time.perf_counter(), [], []
+        self.began, self.logits, self.targets, self.clips, self.shown = time.perf_counter(), [], [], [], False
 
     def before_train(self): self.dls.train.at(self.epoch, self.state.batch)
 
     def before_batch(self):
-        if self.training: torch.manual_seed(stable_seed(self.seed, 'step', self.epoch, self.dls.train.first+self.iter))
-        if not len(self.xb[0]): self._pass()
+        if self.training: torch.manual_seed(stable_seed(self.seed, 'step', self.epoch, self.dls.train.first+self.iter, *([rank()] if rank() else [])))
+        self.shown = len(self.xb[0])>0
+        if not self.shown: self._pass()
 
     def _pass(self): # Every clip of the batch is left out; a step that waits for others of its window is taken all the same
-        held = [cb for cb in self.learn.cbs if isinstance(cb, Accumulate)]
-        if self.training and held and held[0].ends() and any(p.grad is not None for p in self.model.parameters()):
+        held, joint = ([cb for cb in self.learn.cbs if isinstance(cb, c)] for c in (Accumulate, Joint))
+        self.shown = bool(self.training and joint and joint[0].nothing())
+        waits = held and held[0].ends() and any(p.grad is not None for p in self.model.parameters())
+        if self.training and (waits or (self.shown and (not held or held[0].ends()))):
             self.learn('before_step')
             self.opt.step()
             self.opt.zero_grad()
@@ -297,17 +302,17 @@ class KeepBooks(Callback):
 
     def after_batch(self):
         if not self.training:
-            if len(self.xb[0]): self.logits.append(self.pred.detach().cpu()); self.targets.append(self.yb[0].cpu())
+            if self.shown: self.logits.append(self.pred.detach().cpu()); self.targets.append(self.yb[0].cpu()); self.clips += self.dls.valid.clips(self.iter)
             return
         s, n = self.state, len(self.dls.train)
         s.batch += 1
-        if len(self.xb[0]): s.losses.append(self.loss.item())
+        if self.shown: s.losses.append(self.loss.item())
         if s.losses and not math.isfinite(s.losses[-1]): self._stop(f'the loss is {s.losses[-1]}')
         step = self.epoch*n+s.batch
         if s.losses: self.board.add_scalar('loss/step', s.losses[-1], step)
         self.board.add_scalar('lr', self.opt.hypers[-1]['lr'], step)
         self.bar.update(1)
-        self._note()
+        if processes()==1: self._note()
         if self.save_steps and s.batch%self.save_steps==0 and s.batch<n: self._save(f'checkpoint-step-{step}')
 
     def _stop(self, what, at='', clips=None):
@@ -332,9 +337,12 @@ class KeepBooks(Callback):
         known = {(r['part'], r['clip']) for r in self.state.skipped}
         new = [dict(part=p, clip=i, file=Path(str(dl.dataset.paths[i])).name, epoch=e, batch=b, reason=why)
                for p,dl in self._parts().items() for i,(e,b,why) in sorted(dl.dataset.skipped.items()) if (p, i) not in known]
-        for r in new: say(f"{self.who}: {r['file']} ({r['part']}) is left out from now on: {r['reason']}")
-        self.state.skipped += new
-        if new: write_skipped(self.out, self.state)
+        new = sorted({(r['part'], r['clip']):r for rows in from_all(new) for r in rows}.values(), key=lambda r: (r['part'], r['clip']))
+        for r in new:
+            say(f"{self.who}: {r['file']} ({r['part']}) is left out from now on: {r['reason']}")
+            self._parts()[r['part']].dataset.skipped.setdefault(r['clip'], (r['epoch'], r['batch'], r['reason']))
+        self.state.skipped = sorted([*self.state.skipped, *new], key=lambda r: (r['part'], r['clip']))
+        if new and not rank(): write_skipped(self.out, self.state)
 
     def after_epoch(self):
         if self.epoch<self.from_epoch: return
@@ -344,18 +352,23 @@ class KeepBooks(Callback):
                               lr=self.opt.hypers[-1]['lr'], skipped=len(s.skipped)))
         s.epoch, s.batch, s.losses = self.epoch+1, 0, []
         self._save(f'checkpoint-epoch-{s.epoch}', valid)
-        self._log(time.perf_counter()-self.began)
-        write_best(self.out, self.plan, s)
+        if not rank():
+            self._log(time.perf_counter()-self.began)
+            write_best(self.out, self.plan, s)
         if should_stop(s, self.patience, self.min_delta): raise CancelFitException
 
     def _valid(self): # logits, target and, where clips are left out, which ones are there
-        valid, out = dict(logits=torch.cat(self.logits), target=torch.cat(self.targets)), {r['clip'] for r in self.state.skipped if r['part']=='val'}
-        kept = [i for i in range(len(valid['target'])+len(out)) if i not in out]
+        none = torch.zeros(0, len(self.model.labels)), torch.zeros(0, dtype=torch.long)
+        logits, target, clips = (sum(v, [])  if i==2 else torch.cat(v) for i,v in enumerate(zip(*from_all((torch.cat([none[0], *self.logits]), torch.cat([none[1], *self.targets]), self.clips)))))
+        order = np.argsort(clips)
+        kept, valid = [clips[i] for i in order], dict(logits=logits[order], target=target[order])
         if bad := [kept[i] for i in torch.nonzero(~torch.isfinite(valid['logits']).all(1))[:,0].tolist()]:
             self._stop(f'{len(bad)} answers are no numbers', 'validation', [Path(str(self.dls.valid.dataset.paths[i])).name for i in bad])
-        return valid|(dict(kept=torch.tensor(kept)) if out else {})
+        return valid|(dict(kept=torch.tensor(kept)) if len(kept)<len(self.dls.valid.dataset) else {})
 
     def _save(self, name, valid=None):
+        if processes()>1: self._note()
+        if rank(): return
         save_checkpoint(self.out/name, self.learn, self.state, valid)
         prune_checkpoints(self.out, self.out/name)
 
@@ -533,7 +546,7 @@ OURS = ('checkpoint-*', 'best_model', 'tensorboard', 'train_config.json', 'train
         'curves.png', 'failed.csv', 'held_out.csv')
 
 
-_BEFORE = dict(min_delta=0., strategy='full', body_lr=.1, optimizer='adamw', label_smoothing=0., accumulate=1) # what runs did before these settings were there
+_BEFORE = dict(min_delta=0., strategy='full', body_lr=.1, optimizer='adamw', label_smoothing=0., accumulate=1, find_batch_size=False, processes=1) # what runs did before these settings were there
 
 
 def differences(
@@ -677,7 +690,7 @@ def _finished(state, settings): return state.epoch>=settings['epochs'] or should
 
 
 def _state(out, learn):
-    found = latest_checkpoint(out)
+    found = from_first(lambda: latest_checkpoint(out))
     if found is None: return RunState()
     state = restore_checkpoint(found, learn)
     say(f"train: going on after epoch {state.epoch}"+(f', batch {state.batch}' if state.batch else ''))
@@ -687,7 +700,7 @@ def _state(out, learn):
 def _fit(out, plan, learn, save_steps, quiet):
     s = plan['settings']
     state = _state(out, learn)
-    write_best(out, plan, state)
+    if not rank(): write_best(out, plan, state)
     if not _finished(state, s):
         books = KeepBooks(out, plan, state, s['seed'], math.lcm(save_steps, s['accumulate']), s['patience'], quiet, s['min_delta'])
         schedule = LrSchedule(s['lr'], s['warmup'], s['schedule'], s['freeze_epochs'], s['strategy'], s['body_lr'])
@@ -701,7 +714,7 @@ def _fit(out, plan, learn, save_steps, quiet):
 
 
 DECIDING = ('epochs', 'batch_size', 'lr', 'seed', 'patience', 'min_delta', 'schedule', 'warmup', 'weight_decay', 'clip_norm',
-            'balance', 'freeze_epochs', 'strategy', 'body_lr', 'optimizer', 'label_smoothing', 'accumulate', 'from_scratch', 'precision', 'device') # settings that decide the result
+            'balance', 'freeze_epochs', 'strategy', 'body_lr', 'optimizer', 'label_smoothing', 'accumulate', 'from_scratch', 'precision', 'device', 'find_batch_size') # settings that decide the result
 
 
 _LEAST = dict(epochs=1, batch_size=1, patience=0, freeze_epochs=0, save_steps=0, workers=0, ram_mb=0, accumulate=1, folds=0)
@@ -748,17 +761,17 @@ def cross_validate(
     share = data.parts['val'].runner.nunique()/rows.runner.nunique()
     folds = make_folds(rows, k, names, seed, share, data.remap)
     say(f'train: {k} folds over {len(rows)} clips of {rows.runner.nunique()} runners, those of train and val; the test part is not looked at')
-    with locked(out):
+    with locked(out) if not rank() else nullcontext():
         for f in folds:
             at, who = out/f'fold-{f.number}', {p:getattr(f, p).runner.nunique() for p in ('train', 'val', 'held')}
             say(f"train: fold {f.number} of {k}: {who['train']} runners teach, {who['val']} choose, {who['held']} are held out ({', '.join(sorted(set(f.held.runner)))})")
             done = run(at, _of_fold(data, f))
-            tables.append(_held_out(at, f, names))
+            tables.append(from_first(partial(_held_out, at, f, names)))
             more.append(dict(fold=f.number, best_epoch=done.best['epoch'], left_out=len(done.skipped)+len(f.held)-len(tables[-1])))
-        return _tell_folds(out, tables, names, more, data, split_json, read_json(out/'fold-1'/'train_config.json')['settings'])
+        return from_first(lambda: _tell_folds(out, tables, names, more, split_json, read_json(out/'fold-1'/'train_config.json')['settings']))
 
 
-def _tell_folds(out, tables, names, more, data, split_json, settings):
+def _tell_folds(out, tables, names, more, split_json, settings):
     left = sum(m['left_out'] for m in more)
     about = {'split':Path(split_json).name, 'classes':', '.join(names), 'seed':settings['seed'], 'model':settings['model'], 'epochs':settings['epochs']}
     notes = [f'{left} clips could not be read and were left out.'] if left else []
@@ -773,7 +786,7 @@ def train(
     output_dir:str='trained_model', # Folder of this run: checkpoints, logs, best_model
     model:str='MCG-NJU/videomae-base-finetuned-kinetics', # Hub name, local folder, `tiny` (no graphics card needed), slowonly-r50, slowonly-r18, cnn-lstm, or SlowOnly weights as .safetensors
     epochs:int=10, # Times every clip is shown
-    batch_size:int=4, # Clips a step
+    batch_size:int=4, # Clips a step, of each process
     lr:float=5e-5, # Highest learning rate; for `tiny` 3e-3 with --freeze-epochs as long as --epochs
     remap_labels:str='', # Label remapping, e.g. 2:0; empty: as the split was made
     no_augmentation:bool=False, # Show the clips as they are, e.g. when augmented offline
@@ -801,6 +814,7 @@ def train(
     ram_mb:int=2000, # Memory for decoded clips, MB
     cache_dir:str='', # Folder for decoded clips that do not fit into memory; empty: decode again
     save_steps:int=0, # Checkpoint also after so many batches within an epoch; 0: only between epochs
+    find_batch_size:bool=False, # Take the largest batch that fits into memory; a resumed run keeps it
     folds:int=0, # Cross-validate instead: so many runs, each with other runners held out, and a report of all answers; 0: one run
     restart:bool=False, # Throw away an earlier run in the same folder
     no_progress:bool=False, # Without the progress bar
@@ -810,18 +824,33 @@ def train(
     settings |= dict(model=Path(model).name if Path(model).is_dir() else model, grayscale=not no_grayscale,
                      augmentation=not no_augmentation)
     _check(**settings, save_steps=save_steps, workers=workers, ram_mb=ram_mb, folds=folds)
-    data = read_data(split_json, remap_labels)
-    for w in data.warnings(): say(f'train: {w}')
-    loading = dict(workers=workers, ram_mb=ram_mb, cache_dir=cache_dir or None)
+    with together(device) as here:
+        data, at, settings['processes'] = read_data(split_json, remap_labels), here or pick_device(device), processes()
+        for w in data.warnings(): say(f'train: {w}')
+        loading = dict(workers=workers, ram_mb=ram_mb, cache_dir=cache_dir or None)
 
-    def one(out, data): # A run of its own
-        net = create_model(model, data.labels, from_scratch, not no_grayscale, seed)
-        if checkpointing: net.recompute()
-        plan = _plan(data, net, settings, pick_device(device), precision, threads)
-        with locked(out): return _train(Path(out), data, net, open_run(out, plan, restart), loading, save_steps, no_progress)
+        def one(out, data): # A run of its own
+            net = create_model(model, data.labels, from_scratch, not no_grayscale, seed)
+            if checkpointing: net.recompute()
+            net.precision, out = pick_precision(precision, at), Path(out)
+            if find_batch_size: settings['batch_size'] = _batch_size(out, net.to(at), data, settings, restart, ram_mb)
+            plan = _plan(data, net, settings, at, precision, threads)
+            with locked(out) if not rank() else nullcontext():
+                return _train(out, data, net, from_first(lambda: open_run(out, plan, restart)), loading, save_steps, no_progress)
 
-    if folds: return cross_validate(data, output_dir, folds, one, seed, split_json)
-    return _tell(one(output_dir, data))
+        if folds: return cross_validate(data, output_dir, folds, one, seed, split_json)
+        return _tell(one(output_dir, data))
+
+
+def _batch_size(out, net, data, s, restart, ram_mb): # The one that a run began with, or else the largest that fits
+    path = out/'train_config.json'
+    old = {} if restart or not path.exists() else from_first(lambda: read_json(path))['settings']
+    if old.get('find_batch_size'): return old['batch_size']
+    body = [p for g in param_groups(net)[:-1] for p in g] if s['strategy']=='head' or s['freeze_epochs']>=s['epochs'] else []
+    for p in body: p.requires_grad_(False)
+    try: return most_clips(net, -(-len(data.parts['train'])//processes()), 2 if s['optimizer']=='adamw' else 1, ram_mb*1_000_000)
+    finally:
+        for p in body: p.requires_grad_(True)
 
 
 @contextmanager
@@ -834,14 +863,15 @@ def _threads(n):
 
 def _train(out, data, net, plan, loading, save_steps, quiet):
     s = plan['settings']
-    if (done := _done(out, s)) is not None: return done
+    if (done := from_first(lambda: _done(out, s))) is not None: return done
     net.precision = plan['resolved']['precision']
     loaders = clip_loaders(data.parts, net.input, s['batch_size'], s['augmentation'], data.flip,
         s['balance']=='sampling', s['seed'], device=plan['resolved']['device'], **loading)
+    for dl in loaders: dl.share(rank(), processes())
     learn = make_learner(net, loaders, s['lr'], s['weight_decay'], s['balance'], s['clip_norm'], (), s['optimizer'], s['label_smoothing'], s['accumulate'])
-    data.labels.save(out/'label_mapping.json')
+    if not rank(): data.labels.save(out/'label_mapping.json')
     with _threads(plan['resolved']['threads']): state = _fit(out, plan, learn, save_steps, quiet)
-    _save_curves(out, state)
+    from_first(lambda: _save_curves(out, state)) # and the others wait for its bundle
     return _result(out, state)
 
 
