@@ -485,6 +485,13 @@ class TrainData:
             counts = ', '.join(f'{n} at {h:.5g} Hz' for h,n in zip(fps, self.rates.values()))
             out.append(f'warning: the clips have different frame rates ({counts}), so that the same step looks faster in '
                        f'some than in others; cut all at one rate, such as `rpa batch --clip-fps {min(fps):.5g}`')
+        return out+self._lonely()
+
+    def _lonely(self): # Classes that one runner alone shows, or that validation does not show
+        out, who = [], {p:df.groupby('target').runner.unique() for p,df in self.parts.items()}
+        for i,n in enumerate(self.labels.names):
+            if len(who['train'].get(i, ()))==1: out.append(f"warning: '{n}' is shown by one runner only in train ({who['train'][i][0]}): the model may learn that runner instead; record more")
+            if i not in who['val']: out.append(f"warning: val has no clip of '{n}': epoch, temperature and threshold are chosen without it")
         return out
 
 
@@ -525,6 +532,16 @@ def _settings(info, root, parts, rates):
     return cfg|dict(clip_fps=float(as_fps(next(iter(rates)))))
 
 
+def _same_labels(split_json, info, loaded):
+    "The labels of the split, unless they were changed since"
+    to, stored = parse_remap(info.get('remap')), info.get('label_counts', {})
+    for p in ('train', 'val'):
+        now = Counter(str(to.get(int(l), int(l))) for l in loaded[p].label)
+        if p in stored and stored[p]!=now:
+            said = [', '.join(f'{n[k]} of label {k}' for k in sorted(n)) or 'none' for n in (now, stored[p])]
+            raise RpaError(f'train: the labels of {p} are not those that were split: {said[0]} now, {said[1]} in {Path(split_json).name}; make the split again with `rpa split`')
+
+
 def read_data(
     split_json:str, # Split made by `rpa split` or `rpa augmented-split`
     remap_labels:str='', # Remapping, e.g. '2:0'; empty: the one the split was made with
@@ -533,6 +550,7 @@ def read_data(
     info = read_json(split_json)
     remap = parse_remap(remap_labels or info.get('remap'))
     loaded = load_split(split_json, needs=('train', 'val'), remap=remap)
+    _same_labels(split_json, info, loaded)
     parts = {p:loaded[p].reset_index(drop=True) for p in ('train', 'val')}
     labels = LabelMap.from_labels(parts['train'].label, remap, label_names(*parts.values()))
     if len(labels)<2: raise RpaError(f"train: at least 2 classes are needed, all training clips are "

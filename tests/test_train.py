@@ -590,3 +590,28 @@ def test_computing_again_computes_again(toys, others, name):
         net(torch.randint(0, 256, (2, net.input.frames, 32, 32), dtype=torch.uint8)).sum().backward()
         entered[again] = len(seen)
     assert entered=={False:1, True:2}
+
+
+def test_labels_that_changed_since_the_split(toys, tmp_path):
+    "Names say nothing here, so that only the counts tell"
+    df = read_manifest(toys/'clips')
+    (tmp_path/'clips').mkdir()
+    for i,f in enumerate(df.file): shutil.copy(toys/'clips'/f, tmp_path/'clips'/f'c{i}.mp4')
+    df = df.assign(file=[f'c{i}.mp4' for i in range(len(df))])
+    write_manifest(df, tmp_path/'clips')
+    made = split(str(tmp_path/'clips'), str(tmp_path/'split.json'), .5, .25, .25)
+    assert len(read_data(tmp_path/'split.json').parts['train'])==24
+    one = made.parts['train'].runner.iloc[0]
+    write_manifest(df.assign(label=[1-l if r==one else l for r,l in zip(df.runner, df.label)]), tmp_path/'clips')
+    with pytest.raises(RpaError, match=r'the labels of train are not those that were split: .* now, 12 of label 0, 12 of label 1 in split.json; make the split again'): read_data(tmp_path/'split.json')
+
+
+def test_a_class_of_one_runner_is_said(toys, tmp_path):
+    "Names that name no label; in val nobody has the class"
+    df = read_manifest(toys/'clips')
+    (tmp_path/'clips').mkdir()
+    for i,f in enumerate(df.file): shutil.copy(toys/'clips'/f, tmp_path/'clips'/f'c{i}.mp4')
+    write_manifest(df.assign(file=[f'c{i}.mp4' for i in range(len(df))], label=[int(r=='03TOY') for r in df.runner]), tmp_path/'clips')
+    split(str(tmp_path/'clips'), str(tmp_path/'split.json'), .5, .25, .25)
+    said = ' '.join(read_data(tmp_path/'split.json').warnings())
+    assert "'heel' is shown by one runner only in train (03TOY)" in said and "val has no clip of 'heel'" in said
