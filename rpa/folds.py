@@ -49,7 +49,7 @@ def make_folds(
 
 def _fold(i, learn, held, classes, seed, share, remap, names):
     n = learn.runner.nunique()
-    ways = grouped_folds(learn, min(n, max(2, round(1/share))), seed+i, remap)
+    ways = [w for m in range(min(n, max(2, round(1/share))), 1, -1) for w in grouped_folds(learn, m, seed+i, remap)] # rather few choosers, more where they would lack a class
     best = max(ways, key=lambda w: (w['train'].target.nunique(), w['val'].target.nunique()))
     if lost := sorted(set(range(classes))-set(best['train'].target)):
         raise RpaError(f"folds: while fold {i} is held out, nothing is left to learn '{names[lost[0]]}' from; record more runners of it, or pass fewer --folds")

@@ -269,7 +269,7 @@ def from_folder(
     model = _build(config, labels, _input(folder, config, grayscale), seed)
     if from_scratch: return model
     state, paths = _weights(folder)
-    if not keep_head and (Path(folder)/'rpa.json').exists(): _tell_head(folder, labels)
+    if not keep_head and all((Path(folder)/f).exists() for f in ('rpa.json', 'label_mapping.json')): _tell_head(folder, labels)
     _load(model, state if keep_head else {k:v for k,v in state.items() if not k.startswith(('classifier.', 'fc.'))}, folder)
     model.origin = _origin(folder, name, paths)
     return model

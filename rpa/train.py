@@ -841,17 +841,18 @@ def train(
     settings = {k:v for k,v in locals().items() if k in DECIDING}
     settings |= dict(model=Path(model).name if Path(model).is_dir() else model, grayscale=not no_grayscale,
                      augmentation=not no_augmentation)
-    _check(**settings, save_steps=save_steps, workers=workers, ram_mb=ram_mb, folds=folds)
     with together(device) as here:
+        _check(**settings, save_steps=save_steps, workers=workers, ram_mb=ram_mb, folds=folds)
         data, at, settings['processes'] = read_data(split_json, remap_labels), here or pick_device(device), processes()
         for w in data.warnings(): say(f'train: {w}')
-        loading = dict(workers=workers, ram_mb=ram_mb, cache_dir=cache_dir or None)
+        loading, found = dict(workers=workers, ram_mb=ram_mb, cache_dir=cache_dir or None), []
 
         def one(out, data): # A run of its own
             net = create_model(model, data.labels, from_scratch, not no_grayscale, seed)
             if checkpointing: net.recompute()
             net.precision, out = pick_precision(precision, at), Path(out)
-            if find_batch_size: settings['batch_size'] = _batch_size(out, net.to(at), data, settings, restart, ram_mb)
+            if find_batch_size and not found: found.append(_batch_size(out, net.to(at), data, settings, restart, ram_mb))
+            if found: settings['batch_size'] = found[0] # that of the first fold is that of all
             plan = _plan(data, net, settings, at, precision, threads)
             with locked(out) if not rank() else nullcontext():
                 return _train(out, data, net, from_first(lambda: open_run(out, plan, restart)), loading, save_steps, no_progress)
@@ -914,7 +915,7 @@ def _tell(done):
         f"loss {b['valid_loss']:.3f}\nwrote {done.bundle}\nnext: rpa infer --model_dir {done.bundle} --video VIDEO.mp4")
     return done
 
-# %% ../nbs/04_train.ipynb #37d8e976
+# %% ../nbs/04_train.ipynb #a72f4449
 HEAD = dict(lr=3e-3, freeze_epochs=12) # the pretrained body stays as it is
 INGREDIENTS:tuple = ( # name, align, further settings of `train`
     ('none: random start, both feet', 'none', dict(from_scratch=True)),
