@@ -33,7 +33,7 @@ def test_folds_by_command(toys, tmp_path, capsys):
     shutil.copy(toys/'split.json', tmp_path/'split.json')
     for f in read_json(toys/'split.json')['test']: (tmp_path/f).unlink()
     out = tmp_path/'out'
-    args = ['train', '--split-json', str(tmp_path/'split.json'), '--output-dir', str(out), '--model', str(toys/'micro'), '--epochs', '2', '--lr', '1e-3',
+    args = ['train', '--split-json', str(tmp_path/'split.json'), '--output-dir', str(out), '--model', str(toys/'micro'), '--epochs', '1', '--lr', '1e-3',
             '--batch-size', '6', '--threads', '1', '--folds', '3', '--no-progress']
     assert main(args)==0
     said = capsys.readouterr().out

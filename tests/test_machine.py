@@ -51,6 +51,7 @@ def test_the_largest_batch_is_found_and_kept(toys, tmp_path, monkeypatch, capsys
     with pytest.raises(RpaError, match='not even one clip fits'): run(toys, tmp_path/'none', find_batch_size=True)
 
 
+@pytest.mark.slow
 def test_finding_changes_nothing(toys, tmp_path, capsys):
     "All clips fit: the same training as with that batch given"
     found = run(toys, tmp_path/'found', find_batch_size=True)
