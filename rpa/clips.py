@@ -213,8 +213,25 @@ class ClipDataset:
         self.train = augment if train is None else train
         self.mirror = list(flip) if isinstance(flip, (list, tuple)) else None
         self.cache, self.epoch = cache if cache is not None else ClipCache(), 0
+        self.skipped, self.lock = {}, threading.Lock() # clip → (epoch, batch, reason) from which on it is left out
 
     def __len__(self): return len(self.paths)
+
+    def skip(self,
+        i:int, # Clip
+        epoch:int, # Epoch and
+        batch:int, # batch from which on it is left out
+        why, # Reason, a sentence or the exception
+    ):
+        "Leave a clip out from now on; too many of them, or the last of a class to learn, are an RpaError"
+        with self.lock: self.skipped[i] = min(self.skipped.get(i, (epoch, batch+1)), (epoch, batch, ' '.join(str(why).split())))
+        n, of, left = len(self.skipped), len(self), {t for j,t in enumerate(self.targets) if j not in self.skipped}
+        lost = self.train and sorted(set(self.targets)-left)
+        if n<=max(1, of//10) and n<of and not lost: return
+        names, first = [str(self.paths[j]).rsplit('/', 1)[-1] for j in sorted(self.skipped)], self.skipped[min(self.skipped)][2]
+        much = 'all of a class' if lost and n<of else 'all' if n==of else 'more than a tenth'
+        raise RpaError(f"clips: {n} of the {of} clips of a part cannot be read, {much}: {', '.join(names[:10])}{' …' if n>10 else ''} ({first}); "
+                       'cut them again, or take them out of clips.csv and split anew')
 
     def __getitem__(self, i):
         seed = stable_seed(self.seed, self.epoch, i)
@@ -267,14 +284,16 @@ class ClipLoader:
         workers:int=2, # Threads; 0: no thread, all in turn
         ahead:int=3, # Batches under way at most
         device:str='cpu', # Where batches go
+        skip:bool=False, # Leave out clips that cannot be read and note them in `dataset.skipped`; False: an error
     ):
         if batch_size<1: raise RpaError(f'ClipLoader: batch_size must be ≥ 1 clip, got {batch_size}')
         if workers<0: raise RpaError(f'ClipLoader: workers must be ≥ 0 threads (0: none), got {workers}')
         self.dataset, self.batch_size, self.shuffle, self.balanced = dataset, batch_size, shuffle, balanced
         self.workers, self.ahead, self.device = workers, max(1, ahead), torch.device(device)
-        self.start, self.first, self.waited_s = 0, 0, 0.
+        self.start, self.first, self.waited_s, self.skip = 0, 0, 0., skip
+        self.rank, self.of, self.shown = 0, 1, []
 
-    def __len__(self): return -(-len(self.dataset)//self.batch_size)
+    def __len__(self): return -(-len(self.dataset)//(self.batch_size*self.of))
 
     def to(self,
         device, # Where batches go
@@ -291,19 +310,45 @@ class ClipLoader:
         self.dataset.epoch, self.start = epoch, start
         return self
 
-    def batches(self)->list: # Lists of indices
-        "Indices of every batch of the present epoch"
-        d = self.dataset
-        order = epoch_order(d.targets, d.seed, d.epoch, self.balanced) if self.shuffle else list(range(len(d)))
-        return [order[i:i+self.batch_size] for i in range(0, len(order), self.batch_size)]
+    def share(self,
+        rank:int, # This process, from 0
+        of:int, # Processes; a batch has `batch_size` clips for each
+    )->'ClipLoader':
+        "Give only this process's share of every batch"
+        self.rank, self.of = rank, of
+        return self
 
-    def _make(self, idxs):
-        x,y = zip(*(self.dataset[i] for i in idxs))
-        return torch.stack(x), torch.tensor(y)
+    def batches(self)->list: # Lists of indices
+        "Indices of every batch of the present epoch, for all processes together"
+        d, n = self.dataset, self.batch_size*self.of
+        order = epoch_order(d.targets, d.seed, d.epoch, self.balanced) if self.shuffle else list(range(len(d)))
+        return [order[i:i+n] for i in range(0, len(order), n)]
+
+    def clips(self,
+        batch:int, # Number of the batch in the present pass
+    )->list: # Indices, without those that are left out
+        "What this process shows in a batch"
+        return [i for i in self.shown[batch][self.rank::self.of] if not self._out(i, batch)]
+
+    def _out(self, i, batch): return i in self.dataset.skipped and self.dataset.skipped[i][:2]<=(self.dataset.epoch, batch)
+
+    def _get(self, i, batch):
+        if not self.skip: return self.dataset[i]
+        if self._out(i, batch): return None
+        try: return self.dataset[i]
+        except (RpaError, OSError) as e: self.dataset.skip(i, self.dataset.epoch, batch, e)
+
+    def _make(self, numbered):
+        batch, idxs = numbered
+        got = [g for i in idxs[self.rank::self.of] if (g := self._get(i, batch)) is not None]
+        if got: return torch.stack([x for x,_ in got]), torch.tensor([y for _,y in got])
+        c = self.dataset.cfg
+        return torch.empty((0, c.frames, c.size, c.size, *([] if c.grayscale else [3])), dtype=torch.uint8), torch.empty(0, dtype=torch.long)
 
     def __iter__(self):
         self.first, self.start = self.start, 0
-        todo = self.batches()[self.first:]
+        self.shown = self.batches()
+        todo = list(enumerate(self.shown))[self.first:]
         for x,y in (self._ahead(todo) if self.workers else map(self._make, todo)):
             yield x.to(self.device), y.to(self.device)
 
@@ -321,7 +366,7 @@ class ClipLoader:
             finally:
                 for f in under_way: f.cancel()
 
-# %% ../nbs/03a_clips.ipynb #ef4c9ec6
+# %% ../nbs/03a_clips.ipynb #4bdc0cb5
 def clip_loaders(
     parts:dict, # Part → rows, as `load_split` gives; 'train' and 'val' are used
     cfg:InputConfig=InputConfig(), # What the model is shown
@@ -335,7 +380,7 @@ def clip_loaders(
     cache_dir:str=None, # Folder for decoded clips that do not fit
     device:str='cpu', # Where batches go
 )->tuple: # (training loader, validation loader)
-    "Loaders of the training and the validation part; the test part is not looked at"
+    "Loaders of the training and the validation part, which leave out what cannot be read; the test part is not looked at"
     for p in ('train', 'val'):
         if not len(parts.get(p, ())):
             raise RpaError(f'clip_loaders: the {p} part needs at least one clip, it has none; '
@@ -343,5 +388,5 @@ def clip_loaders(
     cache = ClipCache(ram_mb, cache_dir)
     train = ClipDataset(parts['train'], cfg, augment, flip, seed, cache, train=True)
     valid = ClipDataset(parts['val'], cfg, cache=cache)
-    kw = dict(batch_size=batch_size, workers=workers, device=device)
+    kw = dict(batch_size=batch_size, workers=workers, device=device, skip=True)
     return ClipLoader(train, shuffle=True, balanced=balanced, **kw), ClipLoader(valid, **kw)

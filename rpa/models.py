@@ -24,7 +24,7 @@ from . import __version__ as rpa_version
 from .core import LabelMap, RpaError, atomic_dir, read_json, say, sha256, write_json
 from .clips import InputConfig, pixel_values
 from .bundles import PARTS, PICKLES, check_bundle, refuse_pickles
-from .networks import LITE0_FILE, LITE0_NORM, LITE0_SHA, Changes, CnnLstm, SlowOnly, fit_state, lite0, slowonly_state
+from .networks import LITE0_FILE, LITE0_NORM, LITE0_SHA, Changes, CnnLstm, SlowOnly, fit_state, how_keys_differ, lite0, slowonly_state
 
 # %% ../nbs/03b_models.ipynb #ad118645
 def pick_device(
@@ -261,18 +261,24 @@ def from_folder(
     model = _build(config, labels, _input(folder, config, grayscale), seed)
     if from_scratch: return model
     state, paths = _weights(folder)
+    if not keep_head and all((Path(folder)/f).exists() for f in ('rpa.json', 'label_mapping.json')): _tell_head(folder, labels)
     _load(model, state if keep_head else {k:v for k,v in state.items() if not k.startswith(('classifier.', 'fc.'))}, folder)
     model.origin = _origin(folder, name, paths)
     return model
+
+
+def _tell_head(folder, labels): # A bundle that answers something else
+    was = LabelMap.load(Path(folder)/'label_mapping.json').names
+    say(f"model: {Path(folder).name} tells apart {', '.join(was)}; here it is {', '.join(labels.names)}: the body is taken over, its last layer made anew")
 
 
 def _load(model, state, folder):
     if model.kind!='videomae': return fit_state(model.net, state, where=f'{folder}: model.safetensors')
     mine = model.net.state_dict()
     fit = {k:v for k,v in state.items() if k in mine and v.shape==mine[k].shape}
-    if lost := sorted(k for k in mine if k.startswith('videomae.') and k not in fit):
-        raise RpaError(f'{folder}: model.safetensors lacks {lost[0]} and {len(lost)-1} more, or in another shape; '
-                       'give the weights that belong to config.json')
+    lost, odd = sorted(k for k in mine if k.startswith('videomae.') and k not in fit), sorted(k for k in state if k.startswith('videomae.encoder.') and k not in mine)
+    if lost and not any(k.startswith('videomae.') for k in state): odd = sorted(state)
+    if lost or odd: raise RpaError(f'{folder}: model.safetensors: {how_keys_differ(mine, state, lost, odd)}; give the weights that belong to config.json')
     model.net.load_state_dict(fit, strict=False)
 
 # %% ../nbs/03b_models.ipynb #f9d29b50

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'LITE0_FILE', 'LITE0_SHA', 'LITE0_NORM', 'PICTURES', 'Conv', 'again', 'SlowOnly', 'slowonly_state',
-           'inflate', 'fit_state', 'lite0_net', 'lite0_state', 'lite0', 'CnnLstm', 'Changes']
+           'inflate', 'how_keys_differ', 'fit_state', 'lite0_net', 'lite0_state', 'lite0', 'CnnLstm', 'Changes']
 
 # %% ../nbs/03ab_networks.ipynb #d81ed403
 from contextlib import contextmanager, nullcontext
@@ -145,6 +145,19 @@ def inflate(
     "A kernel of pictures as one of films: on a still film both give the same"
     return kernel if kernel.ndim==5 else kernel[:,:,None].expand(-1, -1, frames, -1, -1)/frames
 
+def how_keys_differ(
+    mine:dict, # Names of the network → tensor
+    state:dict, # Names in the file → tensor
+    lost:list, # Names of the network that the file lacks, or has in another shape
+    odd:list, # Names of the file that the network lacks
+)->str: # 'of another architecture; it lacks …; it has besides …; it differs in …'
+    "Which names and shapes differ"
+    some = lambda keys: f"{', '.join(keys[:3])}{f' and {len(keys)-3} more' if len(keys)>3 else ''}"
+    shapes = [f'{k} is {tuple(state[k].shape)}, not {tuple(mine[k].shape)}' for k in lost if k in state]
+    says = [f'{what} {some(keys)}' for what,keys in (('lacks', [k for k in lost if k not in state]), ('has besides', odd), ('differs in', shapes)) if keys]
+    return f"of another architecture; it {'; it '.join(says)}"
+
+
 def fit_state(
     net:nn.Module, # Network
     state:dict, # Name → tensor, in its names
@@ -157,11 +170,7 @@ def fit_state(
     fit = {k:v for k,v in state.items() if k in mine and v.shape==mine[k].shape}
     body = lambda keys: sorted(k for k in keys if not k.startswith(head) and not k.endswith('num_batches_tracked'))
     lost, odd = body(k for k in mine if k not in fit), body(k for k in state if k not in mine)
-    if lost or odd:
-        some = lambda keys: f"{', '.join(keys[:3])}{f' and {len(keys)-3} more' if len(keys)>3 else ''}"
-        shapes = [f'{k} is {tuple(state[k].shape)}, not {tuple(mine[k].shape)}' for k in lost if k in state]
-        says = [f'{what} {some(keys)}' for what,keys in (('lacks', [k for k in lost if k not in state]), ('has besides', odd), ('differs in', shapes)) if keys]
-        raise RpaError(f"{where}: of another architecture; it {'; it '.join(says)}")
+    if lost or odd: raise RpaError(f'{where}: {how_keys_differ(mine, state, lost, odd)}')
     net.load_state_dict(fit, strict=False)
     return [k for k in mine if k not in fit and k.startswith(head)]
 

@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['SCHEDULES', 'BALANCE', 'STRATEGIES', 'OPTIMIZERS', 'OURS', 'KEPT_SCORES', 'DECIDING', 'HEAD', 'INGREDIENTS',
-           'lr_factor', 'class_weights', 'thawed', 'LrSchedule', 'Accumulate', 'make_learner', 'RunState',
+           'lr_factor', 'class_weights', 'thawed', 'LrSchedule', 'ClipNorm', 'Accumulate', 'make_learner', 'RunState',
            'optimizer_tensors', 'restore_optimizer', 'save_checkpoint', 'restore_checkpoint', 'checkpoints',
            'latest_checkpoint', 'KeepBooks', 'valid_scores', 'should_stop', 'prune_checkpoints', 'history_table',
-           'write_log', 'mirrored_classes', 'TrainData', 'clip_rates', 'read_data', 'differences', 'open_run', 'locked',
-           'validation_report', 'write_best', 'plot_curves', 'Trained', 'train', 'score_test', 'ingredients']
+           'write_skipped', 'write_log', 'mirrored_classes', 'TrainData', 'clip_rates', 'read_data', 'differences',
+           'open_run', 'locked', 'validation_report', 'write_best', 'plot_curves', 'Trained', 'cross_validate', 'train',
+           'score_test', 'ingredients']
 
 # %% ../nbs/04_train.ipynb #13837301
 import fcntl, json, math, re, shutil, time, warnings
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
@@ -24,13 +26,15 @@ from fastcore.basics import noop
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
-from .core import (LabelMap, RpaError, as_fps, atomic_dir, atomic_path, fps_text, n_workers, parse_remap, progress,
+from .core import (Failures, LabelMap, RpaError, as_fps, atomic_dir, atomic_path, fps_text, n_workers, parse_remap, progress,
                       read_json, say, settings_hash, stable_seed, write_json)
 from .storage import store
 from .split import label_names, load_split
 from .clips import ClipDataset, ClipLoader, clip_loaders
 from .models import (create_model, file_keys, from_folder, load_bundle, param_groups, pick_device, pick_precision,
                         predict_logits, save_bundle, save_network)
+from .folds import answers, make_folds, report_folds
+from .machine import Joint, find_batch_size as most_clips, from_all, from_first, processes, rank, together
 from .metrics import Calibration, calibrate, count_test_use, data_fingerprint, score
 
 # %% ../nbs/04_train.ipynb #3d12c0d2
@@ -109,6 +113,11 @@ class LrSchedule(Callback):
         self.opt.set_hyper('lr', [lr*self.body_lr]*(len(self.opt.param_lists)-1)+[lr])
 
 
+class ClipNorm(GradientClip):
+    "Shortens the gradient and keeps the length it had"
+    def before_step(self): self.learn.grad_norm = nn.utils.clip_grad_norm_(self.parameters(), self.max_norm, self.norm_type)
+
+
 class Accumulate(Callback):
     "One step of the optimiser for several batches, as if they were one"
     order = GradientClip.order-1
@@ -122,9 +131,12 @@ class Accumulate(Callback):
     def after_loss(self):
         if self.training: self.learn.loss_grad = self.loss_grad/self._place()[1]
 
-    def before_step(self):
+    def ends(self): # Is this batch the last of its window?
         at, n = self._place()
-        if at<n: raise CancelBatchException
+        return at==n
+
+    def before_step(self):
+        if not self.ends(): raise CancelBatchException
 
 
 def _optimizer(name, weight_decay):
@@ -149,7 +161,7 @@ def make_learner(
     device = train_dl.device
     weight = class_weights(train_dl.dataset.targets, len(model.labels)).to(device) if balance=='weights' else None
     dls, loss = DataLoaders(train_dl, valid_dl, device=device), nn.CrossEntropyLoss(weight, label_smoothing=label_smoothing)
-    cbs = [GradientClip(clip_norm), *([Accumulate(accumulate)] if accumulate>1 else []), *cbs]
+    cbs = [ClipNorm(clip_norm), *([Accumulate(accumulate)] if accumulate>1 else []), *([Joint()] if processes()>1 else []), *cbs]
     learn = Learner(dls, model.to(device), loss, _optimizer(optimizer, weight_decay), lr, splitter=param_groups, cbs=cbs, train_bn=False)
     learn.remove_cb(ProgressCallback) # one bar for the whole run is kept by `KeepBooks`
     learn.logger = noop
@@ -162,7 +174,8 @@ class RunState:
     epoch:int = 0 # Epochs finished
     batch:int = 0 # Batches done of the present epoch
     losses:list = field(default_factory=list) # Loss of each of these
-    history:list = field(default_factory=list) # One row an epoch: epoch, train_loss, valid_loss, accuracy, lr
+    history:list = field(default_factory=list) # One row an epoch: epoch, train_loss, valid_loss, accuracy, lr, skipped
+    skipped:list = field(default_factory=list) # Clips that could not be read: part, clip, file, epoch, batch, reason
 
     @property
     def best(self)->dict:
@@ -204,7 +217,9 @@ def save_checkpoint(
     state:RunState, # Its place
     valid:dict=None, # Validation logits and targets, at the end of an epoch
 ):
-    "Write a checkpoint, completely or not at all"
+    "Write a checkpoint, completely or not at all, and never one that cannot be gone on from"
+    if bad := [k for k,v in (learn.model.state_dict()|optimizer_tensors(learn.opt.opt)).items() if not torch.isfinite(v).all()]:
+        raise RpaError(f'train: {Path(folder).name} is not written, {bad[0]} is no longer finite (nor are {len(bad)-1} more); start anew with a smaller --lr, or --precision fp32')
     with atomic_dir(folder) as tmp:
         save_network(learn.model, tmp, fold=False)
         save_file(optimizer_tensors(learn.opt.opt), tmp/'optimizer.safetensors')
@@ -251,49 +266,109 @@ class KeepBooks(Callback):
     def __init__(self, out, plan, state, seed, save_steps=0, patience=0, quiet=False, min_delta=0.):
         self.min_delta = min_delta
         self.out, self.plan, self.state, self.seed = Path(out), plan, state, seed
-        self.save_steps, self.patience, self.quiet = save_steps, patience, quiet
+        self.save_steps, self.patience, self.quiet = save_steps, patience, quiet or rank()>0
         self.from_epoch, self.bar, self.board = state.epoch, None, None
 
     def before_fit(self):
+        for dl in self._parts().values(): dl.dataset.skipped |= {r['clip']:(r['epoch'], r['batch'], r['reason']) for r in self.state.skipped if r['part']==dl.part}
         n, done = len(self.dls.train), self.state.epoch*len(self.dls.train)+self.state.batch
         self.bar = progress(None, total=self.n_epoch*n, initial=done, unit='step', mininterval=1, disable=self.quiet)
-        self.board = _board(self.out/'tensorboard', done)
+        self.board = _board(self.out/'tensorboard', done) if not rank() else SimpleNamespace(add_scalar=noop, close=noop)
 
     def before_epoch(self):
         if self.epoch<self.from_epoch: raise CancelEpochException
-        self.began, self.logits, self.targets = time.perf_counter(), [], []
+        self.began, self.logits, self.targets, self.clips, self.shown = time.perf_counter(), [], [], [], False
 
     def before_train(self): self.dls.train.at(self.epoch, self.state.batch)
 
     def before_batch(self):
-        if self.training: torch.manual_seed(stable_seed(self.seed, 'step', self.epoch, self.dls.train.first+self.iter))
+        if self.training: torch.manual_seed(stable_seed(self.seed, 'step', self.epoch, self.dls.train.first+self.iter, *([rank()] if rank() else [])))
+        self.shown = len(self.xb[0])>0
+        if not self.shown: self._pass()
+
+    def _pass(self): # Every clip of the batch is left out; a step that waits for others of its window is taken all the same
+        held, joint = ([cb for cb in self.learn.cbs if isinstance(cb, c)] for c in (Accumulate, Joint))
+        self.shown = bool(self.training and joint and joint[0].nothing())
+        waits = held and held[0].ends() and any(p.grad is not None for p in self.model.parameters())
+        if self.training and (waits or (self.shown and (not held or held[0].ends()))):
+            self.learn('before_step')
+            self.opt.step()
+            self.opt.zero_grad()
+        raise CancelBatchException
+
+    def before_step(self):
+        norm = getattr(self.learn, 'grad_norm', None)
+        if norm is not None and not torch.isfinite(norm): self._stop(f'the gradient is {norm.item()}, the loss {self.loss.item():.4g}')
 
     def after_batch(self):
         if not self.training:
-            self.logits.append(self.pred.detach().cpu()); self.targets.append(self.yb[0].cpu())
+            if self.shown: self.logits.append(self.pred.detach().cpu()); self.targets.append(self.yb[0].cpu()); self.clips += self.dls.valid.clips(self.iter)
             return
         s, n = self.state, len(self.dls.train)
-        s.losses.append(self.loss.item()); s.batch += 1
-        if not math.isfinite(s.losses[-1]):
-            raise RpaError(f'{self.who}: the loss is {s.losses[-1]} in epoch {self.epoch+1}; start anew with a smaller --lr')
+        s.batch += 1
+        if self.shown: s.losses.append(self.loss.item())
+        if s.losses and not math.isfinite(s.losses[-1]): self._stop(f'the loss is {s.losses[-1]}')
         step = self.epoch*n+s.batch
-        self.board.add_scalar('loss/step', s.losses[-1], step)
+        if s.losses: self.board.add_scalar('loss/step', s.losses[-1], step)
         self.board.add_scalar('lr', self.opt.hypers[-1]['lr'], step)
         self.bar.update(1)
+        if processes()==1: self._note()
         if self.save_steps and s.batch%self.save_steps==0 and s.batch<n: self._save(f'checkpoint-step-{step}')
+
+    def _stop(self, what, at='', clips=None):
+        "End the run before anything of this state is written"
+        if clips is None and hasattr(self.dls.train, 'clips'):
+            clips = self.dls.train.clips(self.dls.train.first+self.iter)
+            bad = ~torch.isfinite(self.pred.detach()).all(1).cpu() if self.pred.ndim==2 else torch.zeros(0)
+            if len(bad)==len(clips) and bad.any(): clips = [c for c,b in zip(clips, bad) if b]
+            clips = [Path(str(self.dls.train.dataset.paths[i])).name for i in clips]
+        found, names = latest_checkpoint(self.out), f" ({', '.join(clips[:8])}{' …' if len(clips)>8 else ''})" if clips else ''
+        at = at or f'batch {self.dls.train.first+self.iter+1} of {len(self.dls.train)}'
+        raise RpaError(f'{self.who}: {what} in epoch {self.epoch+1}, {at}{names}. Nothing of it was written; '+(
+            f'{found.name} is the last good state, from which the same command goes on. ' if found else 'there is no checkpoint yet. ')+
+            'Where it comes again: a smaller --lr or --clip-norm, --precision fp32, or another clip in place of one that is black or damaged; with --restart')
+
+    def _parts(self): # Loaders that leave out clips, by part
+        for part,dl in zip(('train', 'val'), self.dls): dl.part = part
+        return {dl.part:dl for dl in self.dls if getattr(getattr(dl, 'dataset', None), 'skipped', None) is not None}
+
+    def _note(self):
+        "Say which clips are newly left out, and keep it"
+        known = {(r['part'], r['clip']) for r in self.state.skipped}
+        new = [dict(part=p, clip=i, file=Path(str(dl.dataset.paths[i])).name, epoch=e, batch=b, reason=why)
+               for p,dl in self._parts().items() for i,(e,b,why) in sorted(dl.dataset.skipped.items()) if (p, i) not in known]
+        new = sorted({(r['part'], r['clip']):r for rows in from_all(new) for r in rows}.values(), key=lambda r: (r['part'], r['clip']))
+        for r in new:
+            say(f"{self.who}: {r['file']} ({r['part']}) is left out from now on: {r['reason']}")
+            self._parts()[r['part']].dataset.skipped.setdefault(r['clip'], (r['epoch'], r['batch'], r['reason']))
+        self.state.skipped = sorted([*self.state.skipped, *new], key=lambda r: (r['part'], r['clip']))
+        if new and not rank(): write_skipped(self.out, self.state)
 
     def after_epoch(self):
         if self.epoch<self.from_epoch: return
-        s, valid = self.state, dict(logits=torch.cat(self.logits), target=torch.cat(self.targets))
-        s.history.append(dict(epoch=self.epoch+1, train_loss=float(np.mean(s.losses)), **valid_scores(**valid),
-                              lr=self.opt.hypers[-1]['lr']))
+        self._note()
+        s, valid = self.state, self._valid()
+        s.history.append(dict(epoch=self.epoch+1, train_loss=float(np.mean(s.losses)), **valid_scores(valid['logits'], valid['target']),
+                              lr=self.opt.hypers[-1]['lr'], skipped=len(s.skipped)))
         s.epoch, s.batch, s.losses = self.epoch+1, 0, []
         self._save(f'checkpoint-epoch-{s.epoch}', valid)
-        self._log(time.perf_counter()-self.began)
-        write_best(self.out, self.plan, s)
+        if not rank():
+            self._log(time.perf_counter()-self.began)
+            write_best(self.out, self.plan, s)
         if should_stop(s, self.patience, self.min_delta): raise CancelFitException
 
+    def _valid(self): # logits, target and, where clips are left out, which ones are there
+        none = torch.zeros(0, len(self.model.labels)), torch.zeros(0, dtype=torch.long)
+        logits, target, clips = (sum(v, [])  if i==2 else torch.cat(v) for i,v in enumerate(zip(*from_all((torch.cat([none[0], *self.logits]), torch.cat([none[1], *self.targets]), self.clips)))))
+        order = np.argsort(clips)
+        kept, valid = [clips[i] for i in order], dict(logits=logits[order], target=target[order])
+        if bad := [kept[i] for i in torch.nonzero(~torch.isfinite(valid['logits']).all(1))[:,0].tolist()]:
+            self._stop(f'{len(bad)} answers are no numbers', 'validation', [Path(str(self.dls.valid.dataset.paths[i])).name for i in bad])
+        return valid|(dict(kept=torch.tensor(kept)) if len(kept)<len(self.dls.valid.dataset) else {})
+
     def _save(self, name, valid=None):
+        if processes()>1: self._note()
+        if rank(): return
         save_checkpoint(self.out/name, self.learn, self.state, valid)
         prune_checkpoints(self.out, self.out/name)
 
@@ -349,7 +424,16 @@ def history_table(
     history:list, # Rows of a run
 )->pd.DataFrame: # One row an epoch
     "The past of a run as a table"
-    return pd.DataFrame(history, columns=['epoch', 'train_loss', 'valid_loss', 'accuracy', 'lr'])
+    df = pd.DataFrame(history, columns=['epoch', 'train_loss', 'valid_loss', 'accuracy', 'lr', 'skipped'])
+    return df.assign(skipped=df.skipped.fillna(0).astype(int))
+
+
+def write_skipped(
+    out:str, # Output folder
+    state:RunState, # Run
+):
+    "Write `failed.csv`, or none when every clip could be read"
+    Failures([(r['file'], r['part'], r['reason']) for r in state.skipped]).save(out)
 
 
 def write_log(
@@ -401,6 +485,13 @@ class TrainData:
             counts = ', '.join(f'{n} at {h:.5g} Hz' for h,n in zip(fps, self.rates.values()))
             out.append(f'warning: the clips have different frame rates ({counts}), so that the same step looks faster in '
                        f'some than in others; cut all at one rate, such as `rpa batch --clip-fps {min(fps):.5g}`')
+        return out+self._lonely()
+
+    def _lonely(self): # Classes that one runner alone shows, or that validation does not show
+        out, who = [], {p:df.groupby('target').runner.unique() for p,df in self.parts.items()}
+        for i,n in enumerate(self.labels.names):
+            if len(who['train'].get(i, ()))==1: out.append(f"warning: '{n}' is shown by one runner only in train ({who['train'][i][0]}): the model may learn that runner instead; record more")
+            if i not in who['val']: out.append(f"warning: val has no clip of '{n}': epoch, temperature and threshold are chosen without it")
         return out
 
 
@@ -441,6 +532,16 @@ def _settings(info, root, parts, rates):
     return cfg|dict(clip_fps=float(as_fps(next(iter(rates)))))
 
 
+def _same_labels(split_json, info, loaded):
+    "The labels of the split, unless they were changed since"
+    to, stored = parse_remap(info.get('remap')), info.get('label_counts', {})
+    for p in ('train', 'val'):
+        now = Counter(str(to.get(int(l), int(l))) for l in loaded[p].label)
+        if p in stored and stored[p]!=now:
+            said = [', '.join(f'{n[k]} of label {k}' for k in sorted(n)) or 'none' for n in (now, stored[p])]
+            raise RpaError(f'train: the labels of {p} are not those that were split: {said[0]} now, {said[1]} in {Path(split_json).name}; make the split again with `rpa split`')
+
+
 def read_data(
     split_json:str, # Split made by `rpa split` or `rpa augmented-split`
     remap_labels:str='', # Remapping, e.g. '2:0'; empty: the one the split was made with
@@ -449,6 +550,7 @@ def read_data(
     info = read_json(split_json)
     remap = parse_remap(remap_labels or info.get('remap'))
     loaded = load_split(split_json, needs=('train', 'val'), remap=remap)
+    _same_labels(split_json, info, loaded)
     parts = {p:loaded[p].reset_index(drop=True) for p in ('train', 'val')}
     labels = LabelMap.from_labels(parts['train'].label, remap, label_names(*parts.values()))
     if len(labels)<2: raise RpaError(f"train: at least 2 classes are needed, all training clips are "
@@ -459,10 +561,10 @@ def read_data(
 
 # %% ../nbs/04_train.ipynb #4d1cc52a
 OURS = ('checkpoint-*', 'best_model', 'tensorboard', 'train_config.json', 'train_log.csv', 'label_mapping.json',
-        'curves.png')
+        'curves.png', 'failed.csv', 'held_out.csv')
 
 
-_BEFORE = dict(min_delta=0., strategy='full', body_lr=.1, optimizer='adamw', label_smoothing=0., accumulate=1) # what runs did before these settings were there
+_BEFORE = dict(min_delta=0., strategy='full', body_lr=.1, optimizer='adamw', label_smoothing=0., accumulate=1, find_batch_size=False, processes=1) # what runs did before these settings were there
 
 
 def differences(
@@ -549,11 +651,14 @@ def write_best(
     if not folder.is_dir(): raise RpaError(f'train: {folder}, the best epoch, is gone; train again with --restart')
     model = from_folder(folder, LabelMap.load(folder/'label_mapping.json'), plan['settings']['grayscale'])
     model.origin = plan['origin']
-    cal, scores = validation_report(load_file(folder/'valid.safetensors'), plan['val_groups'], model.labels.names)
+    valid, groups = load_file(folder/'valid.safetensors'), plan['val_groups']
+    if 'kept' in valid: groups = [groups[i] for i in valid['kept'].tolist()]
+    cal, scores = validation_report(valid, groups, model.labels.names)
     kept = {k:getattr(scores, k) for k in KEPT_SCORES}|dict(part='val', epoch_chosen_on='val', calibrated_on='val')
     training = plan['settings']|dict(epoch=best['epoch'], precision=plan['resolved']['precision'],
                                      remap_labels=plan['remap_labels'])
     data = plan['data']|dict(clip_fps=plan['clip_fps'])
+    if state.skipped: data['skipped'] = {p:sorted(r['file'] for r in state.skipped if r['part']==p) for p in ('train', 'val')}
     return save_bundle(model, dst, plan['processing'], cal.to_dict(), data, kept, training)
 
 # %% ../nbs/04_train.ipynb #4271ff12
@@ -585,7 +690,11 @@ class Trained:
     bundle:Path # best_model
     history:pd.DataFrame # One row an epoch
     best:dict # Row of the best epoch
-    failed:bool = False # For the command line
+    skipped:list = field(default_factory=list) # Clips that could not be read: part, clip, file, epoch, batch, reason
+
+    @property
+    def failed(self)->bool: # For the command line
+        return bool(self.skipped)
 
 
 def _plan(data, model, settings, device, precision, threads):
@@ -599,7 +708,7 @@ def _finished(state, settings): return state.epoch>=settings['epochs'] or should
 
 
 def _state(out, learn):
-    found = latest_checkpoint(out)
+    found = from_first(lambda: latest_checkpoint(out))
     if found is None: return RunState()
     state = restore_checkpoint(found, learn)
     say(f"train: going on after epoch {state.epoch}"+(f', batch {state.batch}' if state.batch else ''))
@@ -609,7 +718,7 @@ def _state(out, learn):
 def _fit(out, plan, learn, save_steps, quiet):
     s = plan['settings']
     state = _state(out, learn)
-    write_best(out, plan, state)
+    if not rank(): write_best(out, plan, state)
     if not _finished(state, s):
         books = KeepBooks(out, plan, state, s['seed'], math.lcm(save_steps, s['accumulate']), s['patience'], quiet, s['min_delta'])
         schedule = LrSchedule(s['lr'], s['warmup'], s['schedule'], s['freeze_epochs'], s['strategy'], s['body_lr'])
@@ -617,15 +726,16 @@ def _fit(out, plan, learn, save_steps, quiet):
         except KeyboardInterrupt:
             say(f'train: stopped; the same command goes on from {(latest_checkpoint(out) or Path("the start")).name}')
             raise
+        except RpaError as e: raise RpaError(str(e).split('\n\t', 1)[-1]) from e # without fastai's preface
         finally: books.close()
     return state
 
 
 DECIDING = ('epochs', 'batch_size', 'lr', 'seed', 'patience', 'min_delta', 'schedule', 'warmup', 'weight_decay', 'clip_norm',
-            'balance', 'freeze_epochs', 'strategy', 'body_lr', 'optimizer', 'label_smoothing', 'accumulate', 'from_scratch', 'precision', 'device') # settings that decide the result
+            'balance', 'freeze_epochs', 'strategy', 'body_lr', 'optimizer', 'label_smoothing', 'accumulate', 'from_scratch', 'precision', 'device', 'find_batch_size') # settings that decide the result
 
 
-_LEAST = dict(epochs=1, batch_size=1, patience=0, freeze_epochs=0, save_steps=0, workers=0, ram_mb=0, accumulate=1)
+_LEAST = dict(epochs=1, batch_size=1, patience=0, freeze_epochs=0, save_steps=0, workers=0, ram_mb=0, accumulate=1, folds=0)
 
 
 def _check(**kw):
@@ -637,12 +747,64 @@ def _check(**kw):
         if kw[k] not in ok: raise RpaError(f"train: {k} must be one of {', '.join(ok)}; got '{kw[k]}'")
 
 
+def _held_out(out, fold, names): # What the fold's model says of the runners held out; kept beside it
+    b, path = load_bundle(out/'best_model'), out/'held_out.csv'
+    if path.exists() and (t := pd.read_csv(path, dtype=dict(runner=str, file=str, true=str, predicted=str, verdict=str, bundle=str), keep_default_na=False)).bundle.eq(b.sha256[:16]).all(): return t.drop(columns='bundle')
+    b.model.precision, device = b.training['precision'], b.training['device']
+    loader = ClipLoader(ClipDataset(fold.held, b.input), b.training['batch_size'], skip=True)
+    logits, cal = predict_logits(b.model.to(pick_device(device)), loader).numpy(), Calibration.from_dict(b.calibration)
+    t = answers(fold, cal(logits), cal.threshold, names, [i for i in range(len(fold.held)) if i not in loader.dataset.skipped])
+    for i,(*_,why) in loader.dataset.skipped.items(): say(f'train: {fold.held.file[i]} (held out) is left out: {why}')
+    with atomic_path(path) as tmp: t.assign(bundle=b.sha256[:16]).to_csv(tmp, index=False)
+    return t
+
+
+def _of_fold(data, fold): # The data of one run
+    parts = dict(train=fold.train, val=fold.val)
+    return TrainData(parts, data.labels, _about(parts, data.labels), data.processing, data.rates, data.remap)
+
+
+def cross_validate(
+    data:TrainData, # Training and validation part of a split; both are dealt out anew
+    out:str, # Folder to write: fold-1, fold-2, …, out_of_fold.csv, scores.json, report.html
+    k:int, # Folds
+    run, # Trains: (folder, `TrainData`) → `Trained`
+    seed:int=42, # Which runner goes where
+    split_json:str='SPLIT.json', # Split, for what is said at the end
+): # `FoldScores`
+    "Train k times, each time with other runners held out, and score the answers about them"
+    rows = pd.concat([data.parts[p] for p in ('train', 'val')], ignore_index=True)
+    if rows.version.notna().any(): raise RpaError('train: --folds needs a split of original clips, this one trains on augmented ones; pass the JSON of `rpa split`')
+    names, out, tables, more = data.labels.names, Path(out), [], []
+    share = data.parts['val'].runner.nunique()/rows.runner.nunique()
+    folds = make_folds(rows, k, names, seed, share, data.remap)
+    say(f'train: {k} folds over {len(rows)} clips of {rows.runner.nunique()} runners, those of train and val; the test part is not looked at')
+    with locked(out) if not rank() else nullcontext():
+        for f in folds:
+            at, who = out/f'fold-{f.number}', {p:getattr(f, p).runner.nunique() for p in ('train', 'val', 'held')}
+            say(f"train: fold {f.number} of {k}: {who['train']} runners teach, {who['val']} choose, {who['held']} are held out ({', '.join(sorted(set(f.held.runner)))})")
+            done = run(at, _of_fold(data, f))
+            tables.append(from_first(partial(_held_out, at, f, names)))
+            more.append(dict(fold=f.number, best_epoch=done.best['epoch'], left_out=len(done.skipped)+len(f.held)-len(tables[-1])))
+        return from_first(lambda: _tell_folds(out, tables, names, more, split_json, read_json(out/'fold-1'/'train_config.json')['settings']))
+
+
+def _tell_folds(out, tables, names, more, split_json, settings):
+    left = sum(m['left_out'] for m in more)
+    about = {'split':Path(split_json).name, 'classes':', '.join(names), 'seed':settings['seed'], 'model':settings['model'], 'epochs':settings['epochs']}
+    notes = [f'{left} clips could not be read and were left out.'] if left else []
+    done = report_folds(out, tables, names, more, about, notes, bool(left))
+    say(f"{done.folds.round(3).to_string(index=False)}\nclips out of fold: {done.clips}\nrunners out of fold: {done.runners}\nwrote {out/'out_of_fold.csv'}, {out/'scores.json'} and {out/'report.html'}\n"
+        f'next: rpa train --split-json {split_json} --output-dir DIR trains the model to use; rpa infer --evaluate {split_json} then scores it on the test part')
+    return done
+
+
 def train(
     split_json:str, # Split made by `rpa split` or `rpa augmented-split`
     output_dir:str='trained_model', # Folder of this run: checkpoints, logs, best_model
     model:str='MCG-NJU/videomae-base-finetuned-kinetics', # Hub name, local folder, `tiny` (no graphics card needed), slowonly-r50, slowonly-r18, cnn-lstm, or SlowOnly weights as .safetensors
     epochs:int=10, # Times every clip is shown
-    batch_size:int=4, # Clips a step
+    batch_size:int=4, # Clips a step, of each process
     lr:float=5e-5, # Highest learning rate; for `tiny` 3e-3 with --freeze-epochs as long as --epochs
     remap_labels:str='', # Label remapping, e.g. 2:0; empty: as the split was made
     no_augmentation:bool=False, # Show the clips as they are, e.g. when augmented offline
@@ -670,22 +832,44 @@ def train(
     ram_mb:int=2000, # Memory for decoded clips, MB
     cache_dir:str='', # Folder for decoded clips that do not fit into memory; empty: decode again
     save_steps:int=0, # Checkpoint also after so many batches within an epoch; 0: only between epochs
+    find_batch_size:bool=False, # Take the largest batch that fits into memory; a resumed run keeps it
+    folds:int=0, # Cross-validate instead: so many runs, each with other runners held out, and a report of all answers; 0: one run
     restart:bool=False, # Throw away an earlier run in the same folder
     no_progress:bool=False, # Without the progress bar
-)->Trained:
+): # `Trained`, or `FoldScores` with folds
     "Train a classifier on a split, or go on with a run that was stopped"
     settings = {k:v for k,v in locals().items() if k in DECIDING}
     settings |= dict(model=Path(model).name if Path(model).is_dir() else model, grayscale=not no_grayscale,
                      augmentation=not no_augmentation)
-    _check(**settings, save_steps=save_steps, workers=workers, ram_mb=ram_mb)
-    data = read_data(split_json, remap_labels)
-    for w in data.warnings(): say(f'train: {w}')
-    net = create_model(model, data.labels, from_scratch, not no_grayscale, seed)
-    if checkpointing: net.recompute()
-    loading = dict(workers=workers, ram_mb=ram_mb, cache_dir=cache_dir or None)
-    plan = _plan(data, net, settings, pick_device(device), precision, threads)
-    with locked(output_dir):
-        return _train(Path(output_dir), data, net, open_run(output_dir, plan, restart), loading, save_steps, no_progress)
+    with together(device) as here:
+        _check(**settings, save_steps=save_steps, workers=workers, ram_mb=ram_mb, folds=folds)
+        data, at, settings['processes'] = read_data(split_json, remap_labels), here or pick_device(device), processes()
+        for w in data.warnings(): say(f'train: {w}')
+        loading, found = dict(workers=workers, ram_mb=ram_mb, cache_dir=cache_dir or None), []
+
+        def one(out, data): # A run of its own
+            net = create_model(model, data.labels, from_scratch, not no_grayscale, seed)
+            if checkpointing: net.recompute()
+            net.precision, out = pick_precision(precision, at), Path(out)
+            if find_batch_size and not found: found.append(_batch_size(out, net.to(at), data, settings, restart, ram_mb))
+            if found: settings['batch_size'] = found[0] # that of the first fold is that of all
+            plan = _plan(data, net, settings, at, precision, threads)
+            with locked(out) if not rank() else nullcontext():
+                return _train(out, data, net, from_first(lambda: open_run(out, plan, restart)), loading, save_steps, no_progress)
+
+        if folds: return cross_validate(data, output_dir, folds, one, seed, split_json)
+        return _tell(one(output_dir, data))
+
+
+def _batch_size(out, net, data, s, restart, ram_mb): # The one that a run began with, or else the largest that fits
+    path = out/'train_config.json'
+    old = {} if restart or not path.exists() else from_first(lambda: read_json(path))['settings']
+    if old.get('find_batch_size'): return old['batch_size']
+    body = [p for g in param_groups(net)[:-1] for p in g] if s['strategy']=='head' or s['freeze_epochs']>=s['epochs'] else []
+    for p in body: p.requires_grad_(False)
+    try: return most_clips(net, -(-len(data.parts['train'])//processes()), 2 if s['optimizer']=='adamw' else 1, ram_mb*1_000_000)
+    finally:
+        for p in body: p.requires_grad_(True)
 
 
 @contextmanager
@@ -698,15 +882,16 @@ def _threads(n):
 
 def _train(out, data, net, plan, loading, save_steps, quiet):
     s = plan['settings']
-    if (done := _done(out, s)) is not None: return done
+    if (done := from_first(lambda: _done(out, s))) is not None: return done
     net.precision = plan['resolved']['precision']
     loaders = clip_loaders(data.parts, net.input, s['batch_size'], s['augmentation'], data.flip,
         s['balance']=='sampling', s['seed'], device=plan['resolved']['device'], **loading)
+    for dl in loaders: dl.share(rank(), processes())
     learn = make_learner(net, loaders, s['lr'], s['weight_decay'], s['balance'], s['clip_norm'], (), s['optimizer'], s['label_smoothing'], s['accumulate'])
-    data.labels.save(out/'label_mapping.json')
+    if not rank(): data.labels.save(out/'label_mapping.json')
     with _threads(plan['resolved']['threads']): state = _fit(out, plan, learn, save_steps, quiet)
-    _save_curves(out, state)
-    return _tell(_result(out, state))
+    from_first(lambda: _save_curves(out, state)) # and the others wait for its bundle
+    return _result(out, state)
 
 
 def _done(out, settings):
@@ -715,19 +900,22 @@ def _done(out, settings):
     state = RunState(**read_json(found/'state.json'))
     if not _finished(state, settings): return
     say(f'train: {out} is finished, nothing to do (pass --restart to train again)')
-    return _tell(_result(out, state))
+    return _result(out, state)
 
 
-def _result(out, state): return Trained(out, out/'best_model', history_table(state.history), state.best)
+def _result(out, state): return Trained(out, out/'best_model', history_table(state.history), state.best, state.skipped)
 
 
 def _tell(done):
     b = done.best
+    if done.skipped:
+        n = Counter(r['part'] for r in done.skipped)
+        say(f"train: {len(done.skipped)} clips could not be read and were left out ({', '.join(f'{p} {n[p]}' for p in sorted(n))}); see {done.output_dir/'failed.csv'}")
     say(f"train: best epoch {b['epoch']} of {len(done.history)}: accuracy {b['accuracy']:.3f} on the validation part, "
         f"loss {b['valid_loss']:.3f}\nwrote {done.bundle}\nnext: rpa infer --model_dir {done.bundle} --video VIDEO.mp4")
     return done
 
-# %% ../nbs/04_train.ipynb #52b282bf
+# %% ../nbs/04_train.ipynb #a72f4449
 HEAD = dict(lr=3e-3, freeze_epochs=12) # the pretrained body stays as it is
 INGREDIENTS:tuple = ( # name, align, further settings of `train`
     ('none: random start, both feet', 'none', dict(from_scratch=True)),

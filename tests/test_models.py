@@ -182,3 +182,24 @@ def test_no_machine_in_the_bundle(bundle):
     text = ' '.join(p.read_text() for p in bundle.glob('*.json'))
     assert not any(w in text for w in (str(bundle.parent), os.uname().nodename, time.strftime('%Y-%m-%d')))
     assert set(json.loads((bundle/'rpa.json').read_text())['versions'])=={'rpa', 'torch', 'transformers'}
+
+
+@pytest.mark.parametrize('names,said', [({0:'walk', 1:'run'}, True), ({0:'heel', 1:'forefoot'}, True), ({0:'forefoot', 1:'heel', 2:'midfoot'}, True), ({0:'forefoot', 1:'heel'}, False)], ids=str)
+def test_a_bundle_that_answers_something_else(bundle, capsys, names, said):
+    "Its last layer is made anew, and that is said; with the same answers it is kept"
+    old, new = fresh_model(labels, **micro), from_folder(bundle, LabelMap(names), seed=7)
+    assert new.net.classifier.out_features==len(names)
+    assert ('best_model tells apart forefoot, heel; here it is '+', '.join(names.values()) in capsys.readouterr().out)==said
+    assert torch.equal(new.net.classifier.weight[:2], old.net.classifier.weight)!=said
+    assert torch.equal(new.net.videomae.encoder.layer[1].output.dense.weight, old.net.videomae.encoder.layer[1].output.dense.weight)
+
+
+@pytest.mark.parametrize('other,said', [(dict(num_hidden_layers=3), 'has besides videomae.encoder.layer.2'), (dict(num_hidden_layers=1), 'lacks videomae.encoder.layer.1'),
+    (dict(hidden_size=64), r'differs in videomae.embeddings.patch_embeddings.projection.bias is \(64,\), not \(32,\)'),
+    (dict(kind='slowonly', depth=18, num_frames=4, image_size=32), 'lacks videomae.*has besides bn1.bias')], ids=str)
+def test_weights_of_another_architecture(bundle, tmp_path, other, said):
+    "Which names and shapes differ is said; a deeper network is not cut short in silence"
+    (tmp_path/'other').mkdir()
+    save_network(fresh_model(labels, **(other if 'kind' in other else micro|other)), tmp_path/'other', fold=False)
+    (tmp_path/'other'/'config.json').write_bytes((bundle/'config.json').read_bytes())
+    with pytest.raises(RpaError, match=f'of another architecture; it {said}'): from_folder(tmp_path/'other', labels)

@@ -13,7 +13,7 @@ from rpa.models import fresh_model, load_bundle, save_network
 from rpa.pipelines import main
 from rpa.split import split
 from rpa.storage import store
-from rpa.train import checkpoints, latest_checkpoint, read_data, score_test, train
+from rpa.train import KeepBooks, checkpoints, latest_checkpoint, read_data, score_test, train
 
 labels = LabelMap({0:'forefoot', 1:'heel'})
 quick = dict(lr=1e-3, batch_size=6, workers=1, threads=1)
@@ -201,9 +201,93 @@ def test_early_stop(toys, tmp_path):
     assert run(toys, tmp_path/'out', epochs=30, patience=2, lr=1e-7).best==done.best
 
 
-def test_loss_that_is_not_a_number(toys, tmp_path, monkeypatch):
-    monkeypatch.setattr('torch.nn.CrossEntropyLoss.forward', lambda s, x, y: x.sum()*float('nan'))
-    with pytest.raises(RpaError, match='loss is nan in epoch 1; start anew with a smaller --lr'): run(toys, tmp_path/'out', epochs=1)
+def poisoned(monkeypatch, from_call, how):
+    "The loss of every batch from one on is no number, or its gradient is not"
+    plain, calls = torch.nn.CrossEntropyLoss.forward, []
+    def forward(s, x, y):
+        calls.append(1)
+        if len(calls)<from_call or not x.requires_grad: return plain(s, x, y)
+        return plain(s, x, y)*float('nan') if how=='loss' else plain(s, x, y)+torch.sqrt((x-x.detach()).sum())
+    monkeypatch.setattr('torch.nn.CrossEntropyLoss.forward', forward)
+
+
+@pytest.mark.parametrize('how,said', [('loss', 'the loss is nan|the gradient is nan, the loss nan'), ('gradient', r'the gradient is (nan|inf), the loss \d')])
+def test_loss_that_is_not_a_number(toys, tmp_path, monkeypatch, how, said):
+    "Stops before the step, says where, keeps what was good; the same command goes on from there, to the same bytes"
+    kw = dict(epochs=3, save_steps=1)
+    run(toys, tmp_path/'whole', **kw)
+    poisoned(monkeypatch, 9, how) # two epochs hold 4+2 batches each
+    with pytest.raises(RpaError, match=rf'^train: ({said}).* in epoch 2, batch 3 of 4 \(.*TOY_.*mp4.*checkpoint-step-6 is the last good state.*smaller --lr'):
+        run(toys, tmp_path/'out', **kw)
+    monkeypatch.undo()
+    whole(tmp_path/'out')
+    assert latest_checkpoint(tmp_path/'out').name=='checkpoint-step-6' and load_bundle(tmp_path/'out'/'best_model').training['epoch']==1
+    assert all(torch.isfinite(v).all() for v in weights(tmp_path/'out'/'checkpoint-step-6').values())
+    run(toys, tmp_path/'out', **kw)
+    assert digest(tmp_path/'out'/'best_model')==digest(tmp_path/'whole'/'best_model')
+
+
+def test_answers_that_are_no_numbers(toys, tmp_path, monkeypatch):
+    "In validation too; and weights that are not finite are never written"
+    from rpa.models import ClipClassifier
+    from rpa.train import RunState, make_learner, save_checkpoint
+    plain = ClipClassifier.forward
+    monkeypatch.setattr(ClipClassifier, 'forward', lambda s, x: plain(s, x)*(1 if s.training else float('nan')))
+    with pytest.raises(RpaError, match=r'12 answers are no numbers in epoch 1, validation \(.*no checkpoint yet'): run(toys, tmp_path/'out', epochs=1)
+    assert latest_checkpoint(tmp_path/'out') is None
+    monkeypatch.undo()
+    from rpa.clips import clip_loaders
+    data, net = read_data(toys/'split.json'), fresh_model(labels, image_size=32, hidden_size=48, num_hidden_layers=1, num_attention_heads=2, intermediate_size=96)
+    learn = make_learner(net, clip_loaders(data.parts, net.input))
+    learn.create_opt()
+    with torch.no_grad(): net.net.classifier.weight[0,0] = float('inf')
+    with pytest.raises(RpaError, match='classifier.weight is no longer finite'): save_checkpoint(tmp_path/'checkpoint-epoch-1', learn, RunState())
+    assert not (tmp_path/'checkpoint-epoch-1').exists()
+
+
+def with_damage(toys, dst, *at):
+    "A copy of the toys in which some clips were damaged before their hashes were taken; `at`: (part, number)"
+    shutil.copytree(toys/'clips', dst/'clips')
+    bad = [Path(read_json(toys/'split.json')[p][i]).name for p,i in at]
+    df = read_manifest(dst/'clips')
+    for k,name in enumerate(bad): (dst/'clips'/name).write_bytes(b'not a film'+bytes([k]))
+    hashes = [hashlib.sha256((dst/'clips'/f).read_bytes()).hexdigest() for f in df.file]
+    write_manifest(df.assign(sha256=hashes), dst/'clips')
+    split(str(dst/'clips'), str(dst/'split.json'), .5, .25, .25)
+    return str(dst/'split.json'), bad
+
+
+def interrupt(): raise KeyboardInterrupt
+
+
+def test_a_clip_that_cannot_be_read_is_left_out(toys, tmp_path, capsys, monkeypatch):
+    "Named, listed, counted; the bundle says so; stopped and resumed, all is the same; the order of the others too"
+    where, bad = with_damage(toys, tmp_path, ('train', 3), ('val', 2))
+    kw = dict(epochs=3, save_steps=1)
+    done = run(toys, tmp_path/'whole', where, **kw)
+    said = capsys.readouterr().out
+    assert done.failed and {r['file'] for r in done.skipped}==set(bad)
+    assert all(said.count(f'{n} (')==1 for n in bad) and 'train: 2 clips could not be read and were left out (train 1, val 1)' in said
+    assert pd.read_csv(tmp_path/'whole'/'failed.csv').file.tolist()==sorted(bad) and pd.read_csv(tmp_path/'whole'/'train_log.csv').skipped.tolist()==[2]*3
+    b = load_bundle(done.bundle)
+    assert b.data['skipped']=={'train':bad[:1], 'val':bad[1:]} and b.scores['n']==11
+    plain = KeepBooks.after_batch
+    monkeypatch.setattr(KeepBooks, 'after_batch', lambda s: plain(s) or (s.training and (s.epoch, s.state.batch)==(1, 2) and interrupt()))
+    with pytest.raises(KeyboardInterrupt): run(toys, tmp_path/'cut', where, **kw)
+    monkeypatch.undo()
+    run(toys, tmp_path/'cut', where, **kw)
+    assert digest(tmp_path/'cut'/'best_model')==digest(done.bundle)
+    again = run(toys, tmp_path/'whole', where, **kw)
+    assert again.failed and 'left out' in capsys.readouterr().out
+    run(toys, tmp_path/'one', where, epochs=1, batch_size=1, accumulate=2) # a batch of nothing but a damaged clip
+
+
+@pytest.mark.parametrize('at,why', [([('train', i) for i in (1, 8, 15)], '3 of the 24 clips of a part cannot be read, more than a tenth'),
+    ([('val', i) for i in range(12)], '2 of the 12 clips of a part cannot be read')], ids=['a tenth', 'all'])
+def test_too_many_clips_that_cannot_be_read(toys, tmp_path, at, why):
+    where, bad = with_damage(toys, tmp_path, *at)
+    with pytest.raises(RpaError, match=why): run(toys, tmp_path/'out', where, epochs=1)
+    assert latest_checkpoint(tmp_path/'out') is None
 
 
 def test_augmented_split(toys, tmp_path):
@@ -506,3 +590,28 @@ def test_computing_again_computes_again(toys, others, name):
         net(torch.randint(0, 256, (2, net.input.frames, 32, 32), dtype=torch.uint8)).sum().backward()
         entered[again] = len(seen)
     assert entered=={False:1, True:2}
+
+
+def test_labels_that_changed_since_the_split(toys, tmp_path):
+    "Names say nothing here, so that only the counts tell"
+    df = read_manifest(toys/'clips')
+    (tmp_path/'clips').mkdir()
+    for i,f in enumerate(df.file): shutil.copy(toys/'clips'/f, tmp_path/'clips'/f'c{i}.mp4')
+    df = df.assign(file=[f'c{i}.mp4' for i in range(len(df))])
+    write_manifest(df, tmp_path/'clips')
+    made = split(str(tmp_path/'clips'), str(tmp_path/'split.json'), .5, .25, .25)
+    assert len(read_data(tmp_path/'split.json').parts['train'])==24
+    one = made.parts['train'].runner.iloc[0]
+    write_manifest(df.assign(label=[1-l if r==one else l for r,l in zip(df.runner, df.label)]), tmp_path/'clips')
+    with pytest.raises(RpaError, match=r'the labels of train are not those that were split: .* now, 12 of label 0, 12 of label 1 in split.json; make the split again'): read_data(tmp_path/'split.json')
+
+
+def test_a_class_of_one_runner_is_said(toys, tmp_path):
+    "Names that name no label; in val nobody has the class"
+    df = read_manifest(toys/'clips')
+    (tmp_path/'clips').mkdir()
+    for i,f in enumerate(df.file): shutil.copy(toys/'clips'/f, tmp_path/'clips'/f'c{i}.mp4')
+    write_manifest(df.assign(file=[f'c{i}.mp4' for i in range(len(df))], label=[int(r=='03TOY') for r in df.runner]), tmp_path/'clips')
+    split(str(tmp_path/'clips'), str(tmp_path/'split.json'), .5, .25, .25)
+    said = ' '.join(read_data(tmp_path/'split.json').warnings())
+    assert "'heel' is shown by one runner only in train (03TOY)" in said and "val has no clip of 'heel'" in said
