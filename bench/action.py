@@ -1,6 +1,6 @@
 """Fall or daily activity on real films of three people (GMDCSA24), each judged by networks that never saw the person or the room.
 
-    python bench/action.py DATA [OUT] [NAME ...]      DATA: shared/data/action/gmdcsa24; OUT: runs/action-bench; NAME: some of the recipes below
+    python bench/action.py [DATA [OUT [NAME ...]]]    DATA: shared/data/action/gmdcsa24 beside the project; OUT: runs/action-bench; NAME: some of the recipes below
 
 One subject is left out at a time. The other two train, and a quarter of *their* films of each class chooses the epoch and the calibration (so there the same people
 are on both sides; the subject that judges is in neither). No recipe was tuned by these figures; but that changes between the quarters of a film say more than the
@@ -90,7 +90,11 @@ def row(name, t, seconds):
 
 
 if __name__=='__main__':
-    data, out = Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv)>2 else Path('runs/action-bench')
+    data = Path(sys.argv[1]) if len(sys.argv)>1 else Path(__file__).resolve().parents[2]/'shared'/'data'/'action'/'gmdcsa24'
+    out = Path(sys.argv[2]) if len(sys.argv)>2 else Path('runs/action-bench')
+    if not data.is_dir():
+        print(f'left out: {data} is not there; pass the folder of the films')
+        sys.exit(0)
     print(f'{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, torch {torch.__version__}')
     rows, tables, shown = films(data), {}, []
     most = np.bincount(rows.label).argmax()

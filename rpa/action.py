@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
-from .core import (CLIP_COLUMNS, Failures, LabelMap, RpaError, atomic_dir, atomic_path, n_workers, progress, read_json, say, settings_hash,
+from .core import (CLIP_COLUMNS, Failures, LabelMap, RpaError, atomic_dir, atomic_path, n_workers, progress, read_json, safe_join, say, settings_hash,
                       sha256, stable_seed, write_json, write_manifest, write_text)
 from .video import VIDEO_SUFFIXES, probe, read_frames, write_video
 from .split import EMPTY, PARTS, audit, load_split, part_sizes, split_dict
@@ -71,7 +71,7 @@ def _from_csv(path, regex):
     if lost := [c for c in ('file', 'label') if c not in df]: raise RpaError(f"{path}: needs the columns file,label,group; lacks {', '.join(lost)}")
     if none := list(df.file[df.label.str.strip()=='']): raise RpaError(f'{path}: {len(none)} films have no label: {_some(none)}; fill in the label, or give them to rpa action predict')
     names = sorted(set(df.label), key=lambda l: (not l.isdigit(), int(l) if l.isdigit() else 0, l))
-    out = pd.DataFrame(dict(path=[str(Path(path).parent/f) for f in df.file], label=[names.index(l) for l in df.label], label_name=df.label))
+    out = pd.DataFrame(dict(path=[str(safe_join(Path(path).parent, f)) for f in df.file], label=[names.index(l) for l in df.label], label_name=df.label))
     if 'group' in df: out['group'] = df.group
     if regex: out['group'] = _groups(list(df.file), regex)
     for c in ('start_s', 'end_s'):

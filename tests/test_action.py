@@ -340,3 +340,9 @@ def test_changes_resume_to_the_bit(tmp_path, data, monkeypatch):
     cut = t.train(str(tmp_path/'s.json'), str(tmp_path/'cut'), **kw)
     assert (cut.bundle/'model.safetensors').read_bytes()==(whole.bundle/'model.safetensors').read_bytes()
     assert check_bundle(cut.bundle)['training']['strategy']=='head'
+
+
+@pytest.mark.parametrize('file', ['../other.mp4', '/other.mp4'])
+def test_a_table_names_films_of_its_own_folder_only(tmp_path, file):
+    (tmp_path/'clips.csv').write_text(f'file,label,group\n{file},fall,A\n')
+    with pytest.raises(RpaError, match='must stay inside'): read_actions(str(tmp_path/'clips.csv'))

@@ -1,0 +1,63 @@
+"""Does `rpa pretrain` pay? Eight labelled runners, with and without pretraining on unlabelled clips of others, judged on new runners.
+
+    python bench/pretrain.py [RUNNERS [EPOCHS [SEEDS]]]      default: 300 unlabelled runners, 20 epochs, seeds 0 1 2
+
+Needs the clips of `make demo` (36 rendered runners that went through the pose models). The unlabelled runners are other ones, drawn straight
+into clips. For each seed 8 runners teach, 4 choose epoch and calibration, and 24 judge; both ways get the same split, seed, rates and
+epochs, and differ in their start: random weights, or those of `rpa pretrain`. Everything lies in runs/pretrain-pays and is not made again.
+"""
+import sys, time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed
+from rpa.core import progress
+from rpa.masked import pretrain
+from rpa.pretrain import lap_clips, tiny_spec
+from rpa.split import load_split, split
+from rpa.train import score_test, train
+from rpa.video import write_video
+
+ROOT = Path(__file__).resolve().parents[1]
+CLIPS, OUT = ROOT/'runs'/'demo'/'clips', ROOT/'runs'/'pretrain-pays'
+SAME = dict(epochs=40, batch_size=8, lr=5e-4, freeze_epochs=0)
+
+
+def draw(i, folder):
+    "Clips of one other runner, without a label"
+    if (folder/f'{i:05d}.done').exists(): return
+    for k,film in enumerate(lap_clips(tiny_spec(i))[0]):
+        write_video(folder/f'other{i:05d}_{k}.mp4', [np.repeat(f[8:88,8:88,None], 3, -1) for f in film], 60) # what is shown of it
+    (folder/f'{i:05d}.done').touch()
+
+
+def one(seed, start, path):
+    "Accuracy on new runners, with and without"
+    runs = {}
+    for way,model,kw in (('random', 'tiny', dict(from_scratch=True)), ('pretrained', str(start), {})):
+        run = train(str(path), str(OUT/f'{way}-{start.parent.name}-{seed}'), model, seed=seed, no_progress=True, **SAME, **kw)
+        runs[way] = score_test(str(run.bundle), str(path))
+    return runs
+
+
+def main(runners=300, epochs=20, seeds=(0, 1, 2)):
+    if not (CLIPS/'clips.csv').exists(): return print('left out: needs the clips of `make demo`; run it first')
+    began, folder = time.time(), OUT/f'other-{runners}'
+    folder.mkdir(parents=True, exist_ok=True)
+    list(progress(Parallel(2, return_as='generator')(delayed(draw)(1000+i, folder) for i in range(runners)), total=runners, desc='other runners'))
+    start = pretrain(str(folder), str(OUT/f'start-{runners}-{epochs}'), 'tiny', epochs, from_scratch=True, no_progress=True).model
+    rows = []
+    for seed in seeds:
+        path = OUT/f'split-{seed}.json'
+        if not path.exists(): split(str(CLIPS), str(path), .23, .12, .65, seed, '2:0')
+        parts, runs = load_split(path), one(seed, start, path)
+        rows.append(dict(seed=seed, teach=parts['train'].runner.nunique(), choose=parts['val'].runner.nunique(), judge=parts['test'].runner.nunique(), majority=runs['random'].majority,
+            **{k:s.accuracy for k,s in runs.items()}, gain=runs['pretrained'].accuracy-runs['random'].accuracy))
+    t = pd.DataFrame(rows)
+    print(t.round(3).to_string(index=False))
+    print(f"accuracy on new runners, {len(t)} seeds: random start {t.random.mean():.3f}, pretrained {t.pretrained.mean():.3f}: {100*t.gain.mean():+.1f} points "
+          f"(each seed: {', '.join(f'{100*g:+.1f}' for g in t.gain)}); {time.time()-began:.0f} s")
+
+
+if __name__=='__main__': main(*map(int, sys.argv[1:3]), *([tuple(map(int, sys.argv[3:]))] if len(sys.argv)>3 else []))
