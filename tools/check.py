@@ -67,10 +67,12 @@ def page(nb): # One page, from top to bottom, with its share of the processor
     return p.returncode==0
 
 
-def notebooks(): # Every page. Up to 05 in order: the Run sections are the chain of the demo; the other jobs beside it
+def notebooks(): # Every page. Up to 05 one after another: the Run sections are the chain of the demo; the other jobs beside it
     pages = sorted((ROOT/'nbs').glob('*.ipynb'))
-    lanes = [[p for p in pages if (p.stem<'10')==chain] for chain in (True, False)]
-    with ThreadPoolExecutor(2) as pool: return all([ok for lane in pool.map(lambda lane: [page(p) for p in lane], lanes) for ok in lane])
+    chain, others = [p for p in pages if p.stem<'10'], [p for p in pages if p.stem>='10']
+    with ThreadPoolExecutor(2) as pool:
+        done = [pool.submit(lambda: all([page(p) for p in chain])), *(pool.submit(page, p) for p in others)]
+        return all([d.result() for d in done])
 
 
 def docs(): # The site builds without a warning and without a broken link
