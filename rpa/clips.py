@@ -140,8 +140,8 @@ def pixel_values(
 )->torch.Tensor: # float32 (…, frames, 3, h, w)
     "Normalise, on the device where `x` is"
     mean,std = (torch.tensor(v, device=x.device).mul(255)[:,None,None] for v in (cfg.mean, cfg.std))
-    x = x.unsqueeze(-3) if cfg.grayscale else x.movedim(-1, -3)
-    return x.float().sub(mean).div_(std)
+    x = x.unsqueeze(-3).float().sub(mean) if cfg.grayscale else x.movedim(-1, -3).to(torch.float32, copy=True).sub_(mean)
+    return x.div_(std)
 
 # %% ../nbs/03a_clips.ipynb #4613e9fa
 def load_clip(

@@ -133,6 +133,7 @@ def prepare(
     write_manifest(rows, out)
     df = pd.DataFrame(rows)
     say(', '.join(f"{n} × {s}" for s,n in df.label_name.value_counts().items())+f' of {df.runner.nunique()} {"matches" if by=="video" else "rallies"} -> {out/"clips.csv"}')
+    if by=='video' and df.runner.nunique()<3: say('fewer than 3 matches: nobody is left to choose the epoch on, or to judge; label more, or pass --by rally')
     if by=='rally': say('by rally: the same match lies on both sides, so that scores say little about other matches')
     write_json(out/'settings.json', {_settings(size): dict(job='windows of a match; `rpa rally cut` makes them of a film', frames=FRAMES, window_s=WINDOW_S, size=size)})
     _report(write_split(str(out), str(out/'split.json'), ratios, seed, stratify=False), f'rpa rally train {out}')

@@ -114,3 +114,10 @@ def test_wrong_input(world, tmp_path):
              (lambda: rpa.windows.train(str(world/'p'), resume_from_model='tiny'), 'takes a bundle')]
     for job, says in cases:
         with pytest.raises(RpaError, match=says): job()
+
+
+def test_too_few_matches_are_told_what_to_do(world, tmp_path, capsys):
+    (tmp_path/'videos').symlink_to(world/'d'/'videos')
+    (tmp_path/'ground_truth.json').write_text(json.dumps(json.loads((world/'d'/'ground_truth.json').read_text())[:1]))
+    prepare(str(tmp_path), str(tmp_path/'p'), 80, cache=str(world/'c'), no_progress=True)
+    assert '--by rally' in capsys.readouterr().out
