@@ -277,13 +277,14 @@ def _cut_one(path, finder, folder, exact, film, clips, cache, show):
     except (av.error.FFmpegError, ValueError) as e:
         if exact: raise RpaError(f'{path}: its films could not be written ({e})') from e
         say(f'{path.name}: {info.codec} cannot be copied into an .mp4 ({e}); it is encoded again')
-        files = _write_films(info, w.info['video_sha256'], stretches, folder, True, film, clips, show)
+        exact, files = True, _write_films(info, w.info['video_sha256'], stretches, folder, True, film, clips, show)
     _sweep(folder, files)
     partial = (w.info['why'] or 'the film breaks off') if w.info['partial'] else ''
     rules = asdict(finder.how) if finder.rules else None
     write_json(folder/'cut.json', dict(format=1, film=path.name, film_sha256=w.info['video_sha256'], duration_s=w.info['duration_s'], model=finder.name,
         backbone=finder.backbone.id(), rules=rules, rallies=len(w.rallies), play_s=round(sum(r.duration for r in w.rallies), 3), suggested=len(w.suggested),
-        partial=bool(partial), why=partial, holes_s=w.info.get('holes_s', []), exact=exact, files=files))
+        partial=bool(partial), why=partial, holes_s=w.info.get('holes_s', []), exact=exact, files=files,
+        starts_s=[round(t, 3) for t in ([s.start_s for s in stretches] if exact else key_before(info.path, [s.start_s for s in stretches]))]))
     play = sum(r.duration for r in w.rallies)
     say(f"{path.name}: {len(w.rallies)} rallies, {play:.0f} s of play in {w.info['duration_s']:.0f} s{f', {len(w.suggested)} suggested' if w.suggested else ''}"
         f"{f'; PARTIAL: {partial}' if partial else ''} -> {folder}")

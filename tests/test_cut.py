@@ -127,11 +127,13 @@ def test_the_command(world, tmp_path, capsys):
     out = tmp_path/'m0'
     got, about = read_json(out/'intervals.json'), read_json(out/'cut.json')
     assert all(Interval(r['start_s'], r['end_s']).iou(t)>.8 for r,t in zip(got, true['m0.mp4'], strict=True))
-    assert about['rallies']==len(got) and not about['partial'] and {p.name for p in out.iterdir()}=={'intervals.json', 'intervals.csv', 'm0.edl', 'timeline.png', 'cut.json', 'clips', 'm0_rallies.mp4'}
+    assert about['starts_s']==pytest.approx([r['start_s'] for r in got], abs=.001) and about['rallies']==len(got) and not about['partial'] and {p.name for p in out.iterdir()}=={'intervals.json', 'intervals.csv', 'm0.edl', 'timeline.png', 'cut.json', 'clips', 'm0_rallies.mp4'}
     lengths = [probe(out/f).duration_s for f in about['files'][:-1]]
     assert np.allclose(lengths, [r['end_s']-r['start_s'] for r in got], atol=.07)
     assert probe(out/'m0_rallies.mp4').duration_s==pytest.approx(sum(lengths), abs=.1*len(lengths))
     assert main(args)==0 # the same folder again, copied this time: other films, none left over
+    again, source = read_json(out/'cut.json'), read_video(root/'d'/'videos'/'m0.mp4', gray=True)[0].astype(float)
+    for f,start in zip(again['files'], again['starts_s']): assert np.abs(source-read_video(out/f, gray=True, end_s=.1)[0][0]).mean((1, 2)).argmin()==round(start*30)
     assert sorted(p.name for p in (out/'clips').iterdir())==sorted(f.removeprefix('clips/') for f in read_json(out/'cut.json')['files'][:-1])
     assert main([*args, '--no-clips', '--no-film'])==0 and not list(out.rglob('*.mp4'))
     assert 'rallies, ' in capsys.readouterr().out
