@@ -21,6 +21,7 @@ from rpa.video import write_video
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS, OUT = ROOT/'runs'/'demo'/'clips', ROOT/'runs'/'pretrain-pays'
+START = dict(mask_ratio=.75, precision='bf16') # of the pretraining: fewer places hidden than the paper's .9, for pictures of ten by ten places
 SAME = dict(epochs=40, batch_size=8, lr=5e-4, freeze_epochs=0)
 
 
@@ -46,7 +47,7 @@ def main(runners=300, epochs=20, seeds=(0, 1, 2)):
     began, folder = time.time(), OUT/f'other-{runners}'
     folder.mkdir(parents=True, exist_ok=True)
     list(progress(Parallel(2, return_as='generator')(delayed(draw)(1000+i, folder) for i in range(runners)), total=runners, desc='other runners'))
-    start = pretrain(str(folder), str(OUT/f'start-{runners}-{epochs}'), 'tiny', epochs, from_scratch=True, no_progress=True).model
+    start = pretrain(str(folder), str(OUT/f'start-{runners}-{epochs}-{round(100*START["mask_ratio"])}'), 'tiny', epochs, from_scratch=True, no_progress=True, **START).model
     rows = []
     for seed in seeds:
         path = OUT/f'split-{seed}.json'

@@ -88,22 +88,33 @@ def _pictures_net(net):
     return run
 
 # %% ../nbs/10_features.ipynb #6a500b16
-def _load_videomae(folder, bundle):
+_SLOWONLY = dict(frames=8, size=224, mean=(.45,)*3, std=(.225,)*3) # what published weights were shown, as `rpa.models` knows it; here too, so that a cache is known without torch
+
+
+def _load_clips(path, bundle):
     def load(device, precision):
         import torch
-        from rpa.models import from_folder, load_bundle
-        b = load_bundle(folder) if bundle else None
-        model = (b.model if b else from_folder(folder, LabelMap({0:'0', 1:'1'}), grayscale=False)).eval().to(device)
+        from rpa.models import create_model, load_bundle
+        b = load_bundle(path) if bundle else None
+        net = (b.model if b else create_model(str(path), LabelMap({0:'0', 1:'1'}), grayscale=False)).net.eval().to(device)
+        given = []
+        (net.classifier if hasattr(net, 'classifier') else net.fc).register_forward_pre_hook(lambda _, args: given.append(args[0]))
         def run(x):
-            pooled = model.hf.videomae(x).last_hidden_state.mean(1)
-            if model.hf.fc_norm is not None: pooled = model.hf.fc_norm(pooled)
-            if not b: return pooled, None
-            return pooled, torch.softmax(model.hf.classifier(pooled).float()/b.calibration['temperature'], -1)
+            y = net(x)
+            y = y if isinstance(y, torch.Tensor) else y.logits
+            return given.pop(), torch.softmax(y.float()/b.calibration['temperature'], -1) if b else None
         return run
     return load
 
 
-def _videomae(folder, name):
+def _slowonly(path):
+    "A backbone from a file of published weights"
+    if not path.is_file(): raise RpaError(f'backbone: no file {path} here; check the path')
+    return Backbone(path.stem, {path.name:sha256(path)}, _load_clips(path, False), **_SLOWONLY, fit='crop', pool='mean over the clip',
+        window_s=64/30, stride_s=64/30, batch=2, free_frames=False)
+
+
+def _clips_folder(folder, name):
     "A backbone from a Hugging Face folder or a bundle; only its small files are read here, and its weights hashed"
     folder = Path(folder)
     bundle, files = (folder/'rpa.json').exists(), sorted(folder.glob('*.safetensors'))
@@ -112,7 +123,7 @@ def _videomae(folder, name):
                        'or --backbone efficientnet-lite0')
     config, norm = read_json(folder/'config.json'), folder/'preprocessor_config.json'
     kind = config.get('model_type') if isinstance(config, dict) else None
-    if kind!='videomae': raise RpaError(f"{folder}: the backbone must be a VideoMAE, got '{kind}'; pass another folder")
+    if kind!='videomae' and not bundle: raise RpaError(f"{folder}: the backbone must be a VideoMAE or a bundle of `rpa train`, got '{kind}'; pass another folder")
     seen = dict(frames=config.get('num_frames', 16), size=config.get('image_size', 224), grayscale=name=='tiny')
     if norm.exists(): seen |= {k:tuple(v) for k in ('mean', 'std') if (v := read_json(norm).get(f'image_{k}'))}
     classes = ()
@@ -122,10 +133,20 @@ def _videomae(folder, name):
         classes = tuple(LabelMap.load(folder/'label_mapping.json').names)
     seen |= {k:tuple(seen[k]) for k in ('mean', 'std') if k in seen}
     weights = {p.name:sha256(p) for p in files}|({'rpa.json':sha256(folder/'rpa.json')} if bundle else {})
-    return Backbone(name, weights, _load_videomae(folder, bundle), **seen, fit='crop', pool='mean of tokens',
+    if kind!='videomae': return Backbone(name, weights, _load_clips(folder, bundle), **seen, fit='crop', pool='mean over the clip',
+        window_s=8*seen['frames']/30, stride_s=8*seen['frames']/30, batch=2, classes=classes, free_frames=False)
+    return Backbone(name, weights, _load_clips(folder, bundle), **seen, fit='crop', pool='mean of tokens',
         window_s=seen['frames']/30, stride_s=1.6, batch=4, classes=classes, free_frames=False)
 
 # %% ../nbs/10_features.ipynb #ebfe7908
+def _timm(name):
+    "A backbone of timm; what its pictures must be like is known without a network"
+    from rpa.networks import timm_net
+    def load(device, precision): return _pictures_net(timm_net(name, pretrained=True).eval().to(device))
+    shown = timm_net(name).pretrained_cfg
+    return Backbone(name, {f"{shown['hf_hub_id']} {shown['tag']}":'fetched by its name'}, load, size=shown['input_size'][-1], mean=tuple(shown['mean']), std=tuple(shown['std']))
+
+
 def _torchvision_names():
     if find_spec('torchvision') is None: return []
     import torchvision
@@ -177,14 +198,16 @@ def _find_backbone(name):
     folder = Path(name).expanduser()
     if name in ('efficientnet-lite0', 'efficientnet_lite0'):
         return Backbone('efficientnet-lite0', _LITE0, _load_lite0, mean=(127/255,)*3, std=(128/255,)*3)
-    if name=='tiny': return _videomae(Path(rpa.__file__).parent/'weights'/'tiny', name)
-    if folder.is_dir(): return _videomae(folder, folder.resolve().name)
+    if name=='tiny': return _clips_folder(Path(rpa.__file__).parent/'weights'/'tiny', name)
+    if folder.is_dir(): return _clips_folder(folder, folder.resolve().name)
+    if folder.suffix=='.safetensors': return _slowonly(folder)
+    if name.startswith('timm/'): return _timm(name)
     if '/' not in name and name in _torchvision_names(): return _torchvision(name)
     if name.count('/')==1 and not name.startswith(('/', '.', '~')):
         from rpa.models import hub_folder
-        return _videomae(hub_folder(name), name)
-    raise RpaError(f"backbone: '{name}' is not known; pass efficientnet-lite0, tiny, a model folder or bundle, a network of "
-                   'torchvision such as resnet50, or owner/model on the hub')
+        return _clips_folder(hub_folder(name), name)
+    raise RpaError(f"backbone: '{name}' is not known; pass efficientnet-lite0, tiny, a model folder or bundle, SlowOnly's .safetensors, a network "
+                   'of torchvision such as resnet50 or of timm such as timm/resnet18.a1_in1k, or owner/model on the hub')
 
 # %% ../nbs/10_features.ipynb #1aa6ba6c
 @dataclass(frozen=True)

@@ -212,10 +212,12 @@ class Joint(Callback):
     order = GradientClip.order-.5 # a window of batches is added up before, the gradient shortened afterwards
 
     def _meet(self, loss, weight): # Loss of the whole batch, and its weight
-        both = torch.stack([loss.detach().double()*weight, torch.as_tensor(weight, dtype=torch.double, device=loss.device)])
-        dist.all_reduce(both)
-        self.weight = both[1].item()
-        if self.weight: self.learn.loss = (both[0]/both[1]).float()
+        right, shown = ((self.pred.argmax(1)==self.yb[0]).sum(), len(self.yb[0])) if weight else (0, 0)
+        told = torch.stack([loss.detach().double()*weight, *(torch.as_tensor(v, dtype=torch.double, device=loss.device) for v in (weight, right, shown))])
+        dist.all_reduce(told)
+        self.weight, right, shown = told[1:].tolist()
+        self.learn.right = int(right), int(shown)
+        if self.weight: self.learn.loss = (told[0]/told[1]).float()
 
     def after_loss(self):
         if not self.training: return

@@ -149,8 +149,8 @@ def loaders(
     cache_dir:str=None, # Folder for decoded clips that do not fit
     device:str='cpu', # Where batches go
 )->tuple: # (training loader, validation loader)
-    "Loaders over clips without labels"
-    cache, kw = ClipCache(ram_mb, cache_dir), dict(batch_size=batch_size, workers=workers, device=device)
+    "Loaders over clips without labels, which leave out what cannot be read"
+    cache, kw = ClipCache(ram_mb, cache_dir), dict(batch_size=batch_size, workers=workers, device=device, skip=True)
     train = ClipDataset(parts['train'], cfg, augment, True, seed, cache, train=True)
     return ClipLoader(train, shuffle=True, **kw), ClipLoader(ClipDataset(parts['val'], cfg, cache=cache), **kw)
 
@@ -213,12 +213,15 @@ class MaskedBooks(KeepBooks):
 
     def after_batch(self):
         if self.training: return super().after_batch()
+        if not self.shown: return
         self.logits.append(float(self.loss)*len(self.xb[0])); self.targets.append(len(self.xb[0]))
 
     def after_epoch(self):
         if self.epoch<self.from_epoch: return
-        s = self.state
-        s.history.append(dict(epoch=self.epoch+1, train_loss=float(np.mean(s.losses)), valid_loss=sum(self.logits)/sum(self.targets), lr=self.opt.hypers[-1]['lr']))
+        self._note()
+        s, valid = self.state, sum(self.logits)/sum(self.targets)
+        if not np.isfinite(valid): self._stop(f'the loss is {valid}', 'validation', [])
+        s.history.append(dict(epoch=self.epoch+1, train_loss=float(np.mean(s.losses)), valid_loss=valid, lr=self.opt.hypers[-1]['lr'], skipped=len(s.skipped)))
         s.epoch, s.batch, s.losses = self.epoch+1, 0, []
         self._save(f'checkpoint-epoch-{s.epoch}')
         prune_epochs(self.out)
@@ -282,7 +285,7 @@ class Pretrained:
     model:Path # Hugging Face folder to start from
     history:pd.DataFrame # One row an epoch
     picture:Path # reconstruction.png
-    failed:bool = False # For the command line
+    failed:bool = False # Were clips left out that could not be read?
 
 
 def pretrain(
@@ -354,9 +357,10 @@ def _fit(out, plan, learn, save_steps, quiet):
 def _finish(out, plan, learn, state):
     history = pd.DataFrame(state.history)
     with atomic_dir(out/'model') as tmp: save_masked(learn.model, tmp, plan['settings']|dict(data=plan['data'], scores=state.history[-1]))
-    x = next(iter(learn.dls.valid))[0]
+    x = next(x for x,_ in learn.dls.valid if len(x))
     save_image(out/'reconstruction.png', reconstruction_sheet(learn.model, x))
     last = state.history[-1]
     say(f"pretrain: {len(history)} epochs, error of hidden patches {last['train_loss']:.3f}, on runners held out {last['valid_loss']:.3f} "
         f"(1 is a guess of flat grey)\nwrote {out/'model'}\nlook at {out/'reconstruction.png'}\nnext: rpa train --split-json SPLIT.json --model {out/'model'}")
-    return Pretrained(out, out/'model', history, out/'reconstruction.png')
+    if state.skipped: say(f"pretrain: {len(state.skipped)} clips could not be read and were left out; see {out/'failed.csv'}")
+    return Pretrained(out, out/'model', history, out/'reconstruction.png', bool(state.skipped))

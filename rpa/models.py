@@ -24,7 +24,7 @@ from . import __version__ as rpa_version
 from .core import LabelMap, RpaError, atomic_dir, read_json, say, sha256, write_json
 from .clips import InputConfig, pixel_values
 from .bundles import PARTS, PICKLES, check_bundle, refuse_pickles
-from .networks import LITE0_FILE, LITE0_NORM, LITE0_SHA, Changes, CnnLstm, SlowOnly, fit_state, how_keys_differ, lite0, slowonly_state
+from .networks import LITE0_FILE, LITE0_NORM, LITE0_SHA, Changes, CnnLstm, SlowOnly, fit_state, how_keys_differ, lite0, slowonly_state, timm_net
 
 # %% ../nbs/03b_models.ipynb #ad118645
 def pick_device(
@@ -325,6 +325,7 @@ def create_model(
     kw = dict(grayscale=grayscale, from_scratch=from_scratch, seed=seed)
     if name=='tiny': return _tiny(labels, **kw)
     if name in NAMED: return _named_model(name, labels, **kw)
+    if name.startswith(tuple(_OF_TIMM)): return _timm_model(name, labels, **kw)
     if name.lower().endswith('.safetensors') or Path(name).suffix.lower() in PICKLES: return _from_file(Path(name).expanduser(), labels, **kw)
     if Path(name).expanduser().is_dir(): return from_folder(Path(name).expanduser(), labels, **kw)
     if name.startswith(('/', '.', '~')) or name.count('/')!=1:
@@ -338,6 +339,20 @@ NAMED = {'slowonly-r50': dict(kind='slowonly', depth=50), 'slowonly-r18': dict(k
          'cnn-lstm': dict(kind='cnn_lstm', pictures='lite0'), 'cnn-lstm-r18': dict(kind='cnn_lstm', pictures='resnet18'),
          'cnn-lstm-r50': dict(kind='cnn_lstm', pictures='resnet50'), 'changes': dict(kind='changes', pictures='lite0'),
          'changes-r18': dict(kind='changes', pictures='resnet18'), 'changes-r50': dict(kind='changes', pictures='resnet50')} # Networks of the page before, started from ImageNet's weights
+
+
+_OF_TIMM = {'cnn-lstm-timm/':'cnn_lstm', 'changes-timm/':'changes'}
+
+
+def _timm_model(name, labels, grayscale, from_scratch, seed): # Pictures by a network of timm, as it wants them
+    kind, pictures = next((k, name.removeprefix(p.removesuffix('timm/'))) for p,k in _OF_TIMM.items() if name.startswith(p))
+    start = timm_net(pictures, not from_scratch)
+    model, shown = fresh_model(labels, grayscale, seed, kind, pictures=pictures), start.pretrained_cfg
+    model.input = replace(model.input, size=shown['input_size'][-1], mean=tuple(shown['mean']), std=tuple(shown['std']))
+    if from_scratch: return model
+    model.net.cnn.load_state_dict(start.state_dict())
+    model.origin = dict(name=pictures, sha256={shown['tag']:'fetched by its name'}, licence=shown.get('license') or '')
+    return model
 
 
 def _imagenet(name, who): # torchvision's weights, fetched once; their mean and deviation

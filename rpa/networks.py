@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BLOCKS', 'LITE0_FILE', 'LITE0_SHA', 'LITE0_NORM', 'PICTURES', 'Conv', 'again', 'SlowOnly', 'slowonly_state',
-           'inflate', 'how_keys_differ', 'fit_state', 'lite0_net', 'lite0_state', 'lite0', 'CnnLstm', 'Changes']
+           'inflate', 'how_keys_differ', 'fit_state', 'lite0_net', 'lite0_state', 'lite0', 'timm_net', 'CnnLstm',
+           'Changes']
 
 # %% ../nbs/03ab_networks.ipynb #d81ed403
 from contextlib import contextmanager, nullcontext
@@ -218,7 +219,26 @@ def lite0()->nn.Sequential: # In evaluation mode
     return net
 
 # %% ../nbs/03ab_networks.ipynb #86d99270
-PICTURES = ('lite0', 'resnet18', 'resnet50')
+PICTURES = ('lite0', 'resnet18', 'resnet50') # and timm/ with a name of timm's
+
+def timm_net(
+    name:str, # timm/ and the name of a network
+    pretrained:bool=False, # With its weights, fetched once
+)->nn.Module: # (n, 3, h, w) → (n, features)
+    "A network of the package timm without its last layer"
+    if find_spec('timm') is None: raise RpaError(f'{name}: this needs the package timm; pip install timm, or pass another network')
+    import timm
+    try: return timm.create_model(name.removeprefix('timm/'), pretrained=pretrained, num_classes=0)
+    except Exception as e: # noqa: BLE001 its errors, those of the hub and those of the network have no common kind
+        raise RpaError(f'{name}: timm could not make it ({type(e).__name__}: {str(e).splitlines()[0] if str(e) else "no answer"}); '
+                       'timm.list_models(pretrained=True) names what there is, and the first use needs a network') from e
+
+def _thirds(net, name): # The layers of a network of timm in three parts
+    if list(net.parameters(recurse=False)):
+        raise RpaError(f'{name}: has weights outside of its layers, so it cannot be frozen in parts; pass a ResNet, an EfficientNet or another network built of layers')
+    layers = [m for c in net.children() for m in (c if isinstance(c, nn.Sequential) else [c]) if list(m.parameters())]
+    cut = [round(i*len(layers)/3) for i in range(4)]
+    return [layers[a:b] for a,b in zip(cut, cut[1:]) if b>a]
 
 def _pictures(name): # A network (n, 3, h, w) → (n, features) with random weights, features, its parts from the input on
     if name=='lite0':
@@ -226,10 +246,17 @@ def _pictures(name): # A network (n, 3, h, w) → (n, features) with random weig
         for m in net.modules(): # without normalisation the start decides whether anything comes through
             if isinstance(m, nn.Conv2d): nn.init.kaiming_normal_(m.weight, nonlinearity='relu')
         return net, 1280, [list(net)[a:b] for a,b in ((0, 6), (6, 11), (11, 20))]
+    if name.startswith('timm/'):
+        net = timm_net(name)
+        return net, net.head_hidden_size, _thirds(net, name)
     import torchvision
     net = torchvision.models.get_model(name, weights=None)
     wide, net.fc = net.fc.in_features, nn.Identity()
     return net, wide, [[net.conv1, net.bn1, net.layer1], [net.layer2], [net.layer3], [net.layer4]]
+
+def _known(pictures, who):
+    if pictures not in PICTURES and not pictures.startswith('timm/'):
+        raise RpaError(f"{who}: pictures must be one of {', '.join(PICTURES)}, or timm/ and a name of timm's; got '{pictures}'")
 
 class CnnLstm(nn.Module):
     "A network of pictures and an LSTM over its frames"
@@ -240,7 +267,7 @@ class CnnLstm(nn.Module):
         dropout:float=.5, # Before the last layer
     ):
         super().__init__()
-        if pictures not in PICTURES: raise RpaError(f"CnnLstm: pictures must be one of {', '.join(PICTURES)}; got '{pictures}'")
+        _known(pictures, 'CnnLstm')
         self.config = dict(pictures=pictures, hidden=hidden, dropout=dropout)
         self.recompute = False
         self.cnn, wide, self._order = _pictures(pictures)
@@ -270,7 +297,7 @@ class Changes(nn.Module):
         stretches:int=4, # Parts of the film whose means are compared with the whole
     ):
         super().__init__()
-        if pictures not in PICTURES: raise RpaError(f"Changes: pictures must be one of {', '.join(PICTURES)}; got '{pictures}'")
+        _known(pictures, 'Changes')
         if stretches<2: raise RpaError(f'Changes: at least 2 stretches are needed to see a change, got {stretches}')
         self.config, self.recompute = dict(pictures=pictures, stretches=stretches), False
         self.cnn, wide, self._order = _pictures(pictures)

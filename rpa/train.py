@@ -174,7 +174,8 @@ class RunState:
     epoch:int = 0 # Epochs finished
     batch:int = 0 # Batches done of the present epoch
     losses:list = field(default_factory=list) # Loss of each of these
-    history:list = field(default_factory=list) # One row an epoch: epoch, train_loss, valid_loss, accuracy, lr, skipped
+    right:list = field(default_factory=lambda: [0, 0]) # Clips of these that were answered rightly, and clips
+    history:list = field(default_factory=list) # One row an epoch: epoch, train_loss, train_accuracy, valid_loss, accuracy, lr, skipped
     skipped:list = field(default_factory=list) # Clips that could not be read: part, clip, file, epoch, batch, reason
 
     @property
@@ -306,7 +307,7 @@ class KeepBooks(Callback):
             return
         s, n = self.state, len(self.dls.train)
         s.batch += 1
-        if self.shown: s.losses.append(self.loss.item())
+        if self.shown: self._count()
         if s.losses and not math.isfinite(s.losses[-1]): self._stop(f'the loss is {s.losses[-1]}')
         step = self.epoch*n+s.batch
         if s.losses: self.board.add_scalar('loss/step', s.losses[-1], step)
@@ -314,6 +315,12 @@ class KeepBooks(Callback):
         self.bar.update(1)
         if processes()==1: self._note()
         if self.save_steps and s.batch%self.save_steps==0 and s.batch<n: self._save(f'checkpoint-step-{step}')
+
+    def _count(self): # Loss, and right answers of all processes
+        self.state.losses.append(self.loss.item())
+        if getattr(self.pred, 'ndim', 0)!=2: return
+        now = getattr(self.learn, 'right', None) or (int((self.pred.argmax(1)==self.yb[0]).sum()), len(self.yb[0]))
+        self.state.right = [a+b for a,b in zip(self.state.right, now)]
 
     def _stop(self, what, at='', clips=None):
         "End the run before anything of this state is written"
@@ -348,9 +355,9 @@ class KeepBooks(Callback):
         if self.epoch<self.from_epoch: return
         self._note()
         s, valid = self.state, self._valid()
-        s.history.append(dict(epoch=self.epoch+1, train_loss=float(np.mean(s.losses)), **valid_scores(valid['logits'], valid['target']),
+        s.history.append(dict(epoch=self.epoch+1, train_loss=float(np.mean(s.losses)), train_accuracy=s.right[0]/max(1, s.right[1]), **valid_scores(valid['logits'], valid['target']),
                               lr=self.opt.hypers[-1]['lr'], skipped=len(s.skipped)))
-        s.epoch, s.batch, s.losses = self.epoch+1, 0, []
+        s.epoch, s.batch, s.losses, s.right = self.epoch+1, 0, [], [0, 0]
         self._save(f'checkpoint-epoch-{s.epoch}', valid)
         if not rank():
             self._log(time.perf_counter()-self.began)
@@ -374,7 +381,7 @@ class KeepBooks(Callback):
 
     def _log(self, seconds):
         row = self.state.history[-1]
-        for k in ('train_loss', 'valid_loss', 'accuracy'): self.board.add_scalar(f'epoch/{k}', row[k], row['epoch'])
+        for k in ('train_loss', 'train_accuracy', 'valid_loss', 'accuracy'): self.board.add_scalar(f'epoch/{k}', row[k], row['epoch'])
         write_log(self.out, self.state, seconds)
         self.bar.set_postfix({k:f'{row[k]:.3f}' for k in ('train_loss', 'valid_loss', 'accuracy')})
 
@@ -424,7 +431,7 @@ def history_table(
     history:list, # Rows of a run
 )->pd.DataFrame: # One row an epoch
     "The past of a run as a table"
-    df = pd.DataFrame(history, columns=['epoch', 'train_loss', 'valid_loss', 'accuracy', 'lr', 'skipped'])
+    df = pd.DataFrame(history, columns=['epoch', 'train_loss', 'train_accuracy', 'valid_loss', 'accuracy', 'lr', 'skipped'])
     return df.assign(skipped=df.skipped.fillna(0).astype(int))
 
 
@@ -671,8 +678,9 @@ def plot_curves(
     df = pd.DataFrame(history).set_index('epoch')
     if ax is None: _,ax = plt.subplots(1, 2, figsize=(7,2.6), layout='constrained')
     df[['train_loss', 'valid_loss']].plot(ax=ax[0], marker='.')
-    df[['accuracy']].plot(ax=ax[1], marker='.', legend=False, color='tab:green', ylim=(0,1.02))
-    ax[0].set(ylabel='loss', ylim=(0,None)); ax[1].set(ylabel='validation accuracy')
+    df = df.rename(columns=dict(accuracy='valid_accuracy'))
+    df[[c for c in ('train_accuracy', 'valid_accuracy') if c in df]].plot(ax=ax[1], marker='.', ylim=(0,1.02))
+    ax[0].set(ylabel='loss', ylim=(0,None)); ax[1].set(ylabel='accuracy')
     return ax[0].figure
 
 

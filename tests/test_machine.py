@@ -78,7 +78,7 @@ def launched(toys, out, *words, how=('torch.distributed.run',), n=2, **kw):
     return subprocess.Popen([sys.executable, *start, *port_flag, *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ|dict(OMP_NUM_THREADS='1'))
 
 
-def losses(out): return pd.read_csv(out/'train_log.csv')[['train_loss', 'valid_loss', 'accuracy']]
+def losses(out): return pd.read_csv(out/'train_log.csv')[['train_loss', 'train_accuracy', 'valid_loss', 'accuracy']]
 
 
 def far(a, b):

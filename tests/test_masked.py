@@ -94,3 +94,22 @@ def test_what_is_refused(home, tmp_path):
                     (dict(mask_ratio=0.), 'between 0 and 1'), (dict(epochs=0), 'epochs must be'), (dict(held_out=.9), 'held_out must lie')):
         with pytest.raises(RpaError, match=says): pretrain(**dict(folder=str(home/'clips'), output_dir=str(tmp_path/'x'), model=str(home/'micro'), **quick)|kw)
     assert not (tmp_path/'x').exists()
+
+
+def test_a_corrupt_clip_is_named_and_left_out(home, tmp_path, capsys):
+    shutil.copytree(home/'clips', tmp_path/'clips')
+    (tmp_path/'clips'/'clips.csv').unlink()
+    parts = hold_out(unlabelled(tmp_path/'clips'), quick['held_out'], 42)
+    bad = [parts[p].path[0] for p in ('train', 'val')]
+    for k,p in enumerate(bad): open(p, 'wb').write(b'no film %d'%k)
+    kw = dict(model=str(home/'micro'), epochs=3, save_steps=2, **quick)
+    whole = pretrain(str(tmp_path/'clips'), str(tmp_path/'whole'), **kw)
+    assert whole.failed and list(whole.history.skipped)==[2]*3 and np.isfinite(whole.history.valid_loss).all()
+    assert set(pd.read_csv(tmp_path/'whole'/'failed.csv').iloc[:,0])=={p.rsplit('/', 1)[1] for p in bad}
+    assert '2 clips could not be read and were left out' in capsys.readouterr().out
+    code = f'from rpa.masked import pretrain; pretrain({str(tmp_path/"clips")!r}, {str(tmp_path/"parts")!r}, **{kw!r})'
+    p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.DEVNULL)
+    while latest_checkpoint(tmp_path/'parts') is None and p.poll() is None: time.sleep(.02)
+    p.kill(); p.wait()
+    again = pretrain(str(tmp_path/'clips'), str(tmp_path/'parts'), **kw)
+    assert again.failed and sha256(again.model/'model.safetensors')==sha256(whole.model/'model.safetensors')

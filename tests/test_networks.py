@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from rpa.core import LabelMap, RpaError
-from rpa.models import create_model, fresh_model
+from rpa.models import create_model, fresh_model, load_bundle, param_groups, save_bundle
 from rpa.networks import Changes, CnnLstm, SlowOnly, fit_state, lite0, slowonly_state
 
 labels = LabelMap({0:'a', 1:'b'})
@@ -118,3 +118,36 @@ def test_changes_begin_without_an_opinion_and_learn_from_a_batch_of_one():
     with pytest.raises(RpaError, match='at least 4 frames'): net(x[:,:3])
     with pytest.raises(RpaError, match='at least 2 stretches'): Changes(2, stretches=1)
     with pytest.raises(RpaError, match='must be one of lite0'): Changes(2, 'vgg')
+
+
+@pytest.mark.parametrize('name', ['resnet10t.c3_in1k', 'mobilenetv3_small_050.lamb_in1k'])
+def test_networks_of_timm(monkeypatch, tmp_path, name):
+    "Their weights, sizes and colours; every weight in one part; a bundle gives the same logits"
+    timm = pytest.importorskip('timm')
+    make, made = timm.create_model, []
+    def create(name, pretrained=False, **kw): # as if fetched
+        torch.manual_seed(1 if pretrained else 2)
+        made.append(pretrained)
+        return make(name, pretrained=False, **kw)
+    monkeypatch.setattr('timm.create_model', create)
+    net = create_model(f'cnn-lstm-timm/{name}', labels, grayscale=False)
+    want = create(name, pretrained=True, num_classes=0).state_dict()
+    assert all(torch.equal(v, want[k]) for k,v in net.net.cnn.state_dict().items()) and net.origin['name']==f'timm/{name}'
+    shown = make(name).pretrained_cfg
+    assert (net.input.size, net.input.mean)==(shown['input_size'][-1], tuple(shown['mean']))
+    assert len(param_groups(net))>=4 # the network of pictures in parts, LSTM, head
+    net.eval()
+    x = torch.randint(0, 256, (2, 4, 64, 64, 3), dtype=torch.uint8)
+    again = load_bundle(save_bundle(net, tmp_path/'b', calibration=dict(temperature=1., threshold=.5))).model
+    with torch.inference_mode(): assert torch.equal(net(x), again(x))
+    made.clear()
+    create_model(f'changes-timm/{name}', labels, from_scratch=True)
+    assert made and not any(made)
+
+
+def test_what_timm_cannot_give(monkeypatch):
+    pytest.importorskip('timm')
+    with pytest.raises(RpaError, match='timm could not make it.*no_such'): create_model('cnn-lstm-timm/no_such', labels)
+    with pytest.raises(RpaError, match='weights outside of its layers'): create_model('changes-timm/vit_tiny_patch16_224', labels, from_scratch=True)
+    monkeypatch.setattr('rpa.networks.find_spec', lambda name: None)
+    with pytest.raises(RpaError, match='pip install timm'): create_model('cnn-lstm-timm/resnet18.a1_in1k', labels)

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 import torch
 from rpa.core import ClipName, LabelMap, RpaError, fps_text, read_json, read_manifest, write_json, write_manifest
-from rpa.clips import load_clip, toy_clips
+from rpa.clips import ClipDataset, ClipLoader, load_clip, toy_clips
 from rpa.metrics import count_test_use
-from rpa.models import fresh_model, load_bundle, save_network
+from rpa.models import create_model, fresh_model, load_bundle, predict_logits, save_network
 from rpa.pipelines import main
-from rpa.split import split
+from rpa.split import load_split, split
 from rpa.storage import store
 from rpa.train import KeepBooks, checkpoints, latest_checkpoint, read_data, score_test, train
 
@@ -467,7 +467,8 @@ def test_command_line(toys, tmp_path, capsys):
 
 # --- other networks, and recipes
 
-OTHERS = dict(slowonly=dict(kind='slowonly', depth=18), cnn_lstm=dict(kind='cnn_lstm', pictures='resnet18', hidden=16))
+OTHERS = dict(slowonly=dict(kind='slowonly', depth=18), cnn_lstm=dict(kind='cnn_lstm', pictures='resnet18', hidden=16),
+              changes=dict(kind='changes', pictures='resnet18'))
 
 
 @pytest.fixture(scope='module')
@@ -480,7 +481,7 @@ def others(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name,kw', [('slowonly', dict(strategy='progressive', optimizer='sgd', accumulate=2)), ('cnn_lstm', dict(strategy='differential', schedule='onecycle'))])
+@pytest.mark.parametrize('name,kw', [('slowonly', dict(strategy='progressive', optimizer='sgd', accumulate=2)), ('cnn_lstm', dict(strategy='differential', schedule='onecycle')), ('changes', dict(strategy='head'))])
 def test_other_networks_resume_to_the_bit(toys, others, tmp_path, name, kw):
     "Killed within an epoch and resumed, running means of the normalisation included"
     kw = dict(model=str(others/name), epochs=3, batch_size=3, save_steps=2)|kw
@@ -615,3 +616,13 @@ def test_a_class_of_one_runner_is_said(toys, tmp_path):
     split(str(tmp_path/'clips'), str(tmp_path/'split.json'), .5, .25, .25)
     said = ' '.join(read_data(tmp_path/'split.json').warnings())
     assert "'heel' is shown by one runner only in train (03TOY)" in said and "val has no clip of 'heel'" in said
+
+
+
+def test_accuracy_on_what_was_shown(toys, tmp_path):
+    "Without a step that is worth the name, it is that of the start on the clips that teach"
+    done = run(toys, tmp_path/'run', epochs=2, lr=1e-12, no_augmentation=True, precision='fp32')
+    model, rows = create_model(str(toys/'micro'), labels), load_split(toys/'split.json')['train']
+    data = ClipDataset(pd.DataFrame(dict(path=[str(toys/'clips'/f) for f in rows.file], target=rows.label.astype(int))), model.input)
+    right = predict_logits(model, ClipLoader(data)).argmax(1).numpy()==rows.label.astype(int).to_numpy()
+    assert list(done.history.train_accuracy)==pytest.approx([right.mean()]*2)
