@@ -12,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
+from rpa.clips import ClipDataset, ClipLoader
 from rpa.core import progress
 from rpa.masked import pretrain
+from rpa.metrics import compare, prob_columns
+from rpa.models import load_bundle, predict_logits
 from rpa.pretrain import lap_clips, tiny_spec
 from rpa.split import load_split, split
 from rpa.train import score_test, train
@@ -33,12 +36,19 @@ def draw(i, folder):
     (folder/f'{i:05d}.done').touch()
 
 
+def answers(bundle, path, seed):
+    "What a bundle says of the clips of new runners"
+    b, df = load_bundle(bundle), load_split(path)['test']
+    logits = predict_logits(b.model, ClipLoader(ClipDataset(df, b.input), batch_size=16)).softmax(-1).numpy()
+    return pd.DataFrame(dict(file=[f'{seed}/{f}' for f in df.file], runner=df.runner, target=df.target)).assign(**dict(zip(prob_columns(b.labels.names), logits.T)))
+
+
 def one(seed, start, path):
-    "Accuracy on new runners, with and without"
+    "Scores on new runners, and the answers, with and without"
     runs = {}
     for way,model,kw in (('random', 'tiny', dict(from_scratch=True)), ('pretrained', str(start), {})):
         run = train(str(path), str(OUT/f'{way}-{start.parent.name}-{seed}'), model, seed=seed, no_progress=True, **SAME, **kw)
-        runs[way] = score_test(str(run.bundle), str(path))
+        runs[way] = score_test(str(run.bundle), str(path)), answers(run.bundle, path, seed)
     return runs
 
 
@@ -48,17 +58,19 @@ def main(runners=300, epochs=20, seeds=(0, 1, 2)):
     folder.mkdir(parents=True, exist_ok=True)
     list(progress(Parallel(2, return_as='generator')(delayed(draw)(1000+i, folder) for i in range(runners)), total=runners, desc='other runners'))
     start = pretrain(str(folder), str(OUT/f'start-{runners}-{epochs}-{round(100*START["mask_ratio"])}'), 'tiny', epochs, from_scratch=True, no_progress=True, **START).model
-    rows = []
+    rows, tables = [], {}
     for seed in seeds:
         path = OUT/f'split-{seed}.json'
         if not path.exists(): split(str(CLIPS), str(path), .23, .12, .65, seed, '2:0')
         parts, runs = load_split(path), one(seed, start, path)
-        rows.append(dict(seed=seed, teach=parts['train'].runner.nunique(), choose=parts['val'].runner.nunique(), judge=parts['test'].runner.nunique(), majority=runs['random'].majority,
-            **{k:s.accuracy for k,s in runs.items()}, gain=runs['pretrained'].accuracy-runs['random'].accuracy))
+        rows.append(dict(seed=seed, teach=parts['train'].runner.nunique(), choose=parts['val'].runner.nunique(), judge=parts['test'].runner.nunique(), majority=runs['random'][0].majority,
+            **{k:s.accuracy for k,(s,_) in runs.items()}, gain=runs['pretrained'][0].accuracy-runs['random'][0].accuracy))
+        for k,(_,said) in runs.items(): tables.setdefault(k, []).append(said)
     t = pd.DataFrame(rows)
     print(t.round(3).to_string(index=False))
     print(f"accuracy on new runners, {len(t)} seeds: random start {t.random.mean():.3f}, pretrained {t.pretrained.mean():.3f}: {100*t.gain.mean():+.1f} points "
           f"(each seed: {', '.join(f'{100*g:+.1f}' for g in t.gain)}); {time.time()-began:.0f} s")
+    print(compare(*map(pd.concat, (tables['random'], tables['pretrained'])), [c.removeprefix('p_') for c in said if c.startswith('p_')], ('random', 'pretrained')))
 
 
 if __name__=='__main__': main(*map(int, sys.argv[1:3]), *([tuple(map(int, sys.argv[3:]))] if len(sys.argv)>3 else []))

@@ -204,7 +204,7 @@ def _prepare_one(row, folder, cfg, settings):
     span = [0. if np.isnan(row.start_s) else row.start_s, info.duration_s if np.isnan(row.end_s) else row.end_s]
     return dict(dict.fromkeys(CLIP_COLUMNS, ''), file=to.name, sha256=sha256(to), source=row.path_, source_sha256=source, runner=row.group, track=1, clip=row.Index,
                 label=row.label, label_name=row.label_name, start_s=round(span[0], 6), end_s=round(span[1], 6), fps='10/1', frames=cfg['frames'], settings=settings,
-                side='' if cfg['flip'] else 'kept', shape=f'{info.width}×{info.height}')
+                shape=f'{info.width}×{info.height}')
 
 
 def prepare(
@@ -213,14 +213,13 @@ def prepare(
     frames:int=32, # Frames of each
     size:int=224, # Side, px
     fit:str='squash', # One of `FITS`
-    flip:bool=True, # Training may mirror them
     failures:Failures=None, # Collects films that cannot be read; without it the first is an RpaError
     workers:int=0, # Threads; 0: one a core
     show:bool=False, # Show progress
 )->pd.DataFrame: # Manifest of the clips, with `source` and `path`
     "Make one small clip of every film, with `clips.csv` and `settings.json`"
     if fit not in FITS: raise RpaError(f"fit: must be one of {', '.join(FITS)}; got '{fit}'")
-    folder, cfg = Path(folder), dict(job='action', frames=frames, size=size, fit=fit, flip=flip, fps=10)
+    folder, cfg = Path(folder), dict(job='action', frames=frames, size=size, fit=fit, fps=10)
     folder.mkdir(parents=True, exist_ok=True)
     settings, out = settings_hash(cfg), []
     root = Path(rows.attrs['root']) if 'root' in rows.attrs else Path(rows.path.iloc[0]).parent
@@ -461,7 +460,7 @@ def answer(
     "Prepare films as the bundle's own were, and ask"
     cfg = predictor.bundle.processing
     with tempfile.TemporaryDirectory(prefix='rpa-') as d:
-        made = prepare(rows, d, cfg['frames'], cfg['size'], cfg['fit'], cfg['flip'], failures, show=show)
+        made = prepare(rows, d, cfg['frames'], cfg['size'], cfg['fit'], failures, show=show)
         table = predictor.clips(list(made.path))
     return list(made.source), table[prob_columns(predictor.names)].to_numpy(float)
 
@@ -612,7 +611,7 @@ def _learn(s, out, name, model, made, random_split, no_progress, restart, save_s
     for n in notes: say(f'warning: {n}')
     kw = {k:s[k] for k in ('epochs', 'batch_size', 'lr', 'schedule', 'optimizer', 'weight_decay', 'patience', 'min_delta', 'strategy', 'body_lr', 'label_smoothing',
                            'accumulate', 'workers', 'device', 'seed', 'from_scratch')}
-    run = learn(str(out/'logs'/f'{name}_split.json'), str(out/'logs'/name), model, no_grayscale=True, restart=restart, no_progress=no_progress, save_steps=save_steps, **kw)
+    run = learn(str(out/'logs'/f'{name}_split.json'), str(out/'logs'/name), model, no_grayscale=True, no_flip=not s['flip'], restart=restart, no_progress=no_progress, save_steps=save_steps, **kw)
     return run, notes
 
 
@@ -664,7 +663,7 @@ def train(
     name, results = _name(clips, name, net), out/'results'
     results.mkdir(parents=True, exist_ok=True)
     rows.attrs['root'] = str(Path(clips) if Path(clips).is_dir() else Path(clips).parent)
-    made = prepare(rows, out/'logs'/'clips', SPARE*net.input.frames, net.input.size, s['fit'], s['flip'], failures, s['workers'], not no_progress)
+    made = prepare(rows, out/'logs'/'clips', SPARE*net.input.frames, net.input.size, s['fit'], failures, s['workers'], not no_progress)
     if lost := sorted(set(rows.label_name)-set(made.label_name)): raise RpaError(f'action: no film of {_some(lost)} can be read: {_some([w for *_,w in failures], 2)}')
     shapes = _shapes(made) if s['fit']!='crop' else []
     for n in shapes: say(f'warning: {n}')

@@ -203,8 +203,12 @@ class MaskedState(RunState):
         return self.history[-1] if self.history else None
 
 
+def _table(state):
+    df = pd.DataFrame(state.history, columns=['epoch', 'train_loss', 'valid_loss', 'lr', 'skipped'])
+    return df.assign(skipped=df.skipped.fillna(0).astype(int))
+
 def _log_row(out, state):
-    with atomic_path(Path(out)/'pretrain_log.csv') as tmp: pd.DataFrame(state.history).to_csv(tmp, index=False)
+    with atomic_path(Path(out)/'pretrain_log.csv') as tmp: _table(state).to_csv(tmp, index=False)
 
 
 class MaskedBooks(KeepBooks):
@@ -355,7 +359,7 @@ def _fit(out, plan, learn, save_steps, quiet):
 
 
 def _finish(out, plan, learn, state):
-    history = pd.DataFrame(state.history)
+    history = _table(state)
     with atomic_dir(out/'model') as tmp: save_masked(learn.model, tmp, plan['settings']|dict(data=plan['data'], scores=state.history[-1]))
     x = next(x for x,_ in learn.dls.valid if len(x))
     save_image(out/'reconstruction.png', reconstruction_sheet(learn.model, x))

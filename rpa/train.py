@@ -571,7 +571,7 @@ OURS = ('checkpoint-*', 'best_model', 'tensorboard', 'train_config.json', 'train
         'curves.png', 'failed.csv', 'held_out.csv')
 
 
-_BEFORE = dict(min_delta=0., strategy='full', body_lr=.1, optimizer='adamw', label_smoothing=0., accumulate=1, find_batch_size=False, processes=1) # what runs did before these settings were there
+_BEFORE = dict(min_delta=0., strategy='full', body_lr=.1, optimizer='adamw', label_smoothing=0., accumulate=1, find_batch_size=False, processes=1, flip=True) # what runs did before these settings were there
 
 
 def differences(
@@ -816,6 +816,7 @@ def train(
     lr:float=5e-5, # Highest learning rate; for `tiny` 3e-3 with --freeze-epochs as long as --epochs
     remap_labels:str='', # Label remapping, e.g. 2:0; empty: as the split was made
     no_augmentation:bool=False, # Show the clips as they are, e.g. when augmented offline
+    no_flip:bool=False, # Never mirror clips; where mirroring would change what a class means they are not mirrored anyway
     no_grayscale:bool=False, # Keep RGB (not recommended)
     seed:int=42, # Seed of everything random
     patience:int=0, # Stop after so many epochs without a better one; 0: never
@@ -848,7 +849,7 @@ def train(
     "Train a classifier on a split, or go on with a run that was stopped"
     settings = {k:v for k,v in locals().items() if k in DECIDING}
     settings |= dict(model=Path(model).name if Path(model).is_dir() else model, grayscale=not no_grayscale,
-                     augmentation=not no_augmentation)
+                     augmentation=not no_augmentation, flip=not no_flip)
     with together(device) as here:
         _check(**settings, save_steps=save_steps, workers=workers, ram_mb=ram_mb, folds=folds)
         data, at, settings['processes'] = read_data(split_json, remap_labels), here or pick_device(device), processes()
@@ -892,7 +893,7 @@ def _train(out, data, net, plan, loading, save_steps, quiet):
     s = plan['settings']
     if (done := from_first(lambda: _done(out, s))) is not None: return done
     net.precision = plan['resolved']['precision']
-    loaders = clip_loaders(data.parts, net.input, s['batch_size'], s['augmentation'], data.flip,
+    loaders = clip_loaders(data.parts, net.input, s['batch_size'], s['augmentation'], s['flip'] and data.flip,
         s['balance']=='sampling', s['seed'], device=plan['resolved']['device'], **loading)
     for dl in loaders: dl.share(rank(), processes())
     learn = make_learner(net, loaders, s['lr'], s['weight_decay'], s['balance'], s['clip_norm'], (), s['optimizer'], s['label_smoothing'], s['accumulate'])

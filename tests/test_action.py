@@ -311,7 +311,7 @@ def test_frames_and_size_of_slowonly(tmp_path, data):
                  '--epochs', '1', '--batch-size', '4', '--val-ratio', '.2', '--test-ratio', '.3', '--strategy', 'head', '--device', 'cpu', '--no-progress', '--no-flip'])==0
     about = check_bundle(tmp_path/'checkpoints'/'hri30_slowonly_best')
     assert (about['input']['frames'], about['input']['size'], about['input']['grayscale'], about['training']['strategy'])==(2, 32, False, 'head')
-    assert about['training']['optimizer']=='sgd' and about['processing']['flip'] is False
+    assert about['training']['optimizer']=='sgd' and about['training']['flip'] is False
 
 
 def test_top_five_of_thirty():

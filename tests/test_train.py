@@ -626,3 +626,20 @@ def test_accuracy_on_what_was_shown(toys, tmp_path):
     data = ClipDataset(pd.DataFrame(dict(path=[str(toys/'clips'/f) for f in rows.file], target=rows.label.astype(int))), model.input)
     right = predict_logits(model, ClipLoader(data)).argmax(1).numpy()==rows.label.astype(int).to_numpy()
     assert list(done.history.train_accuracy)==pytest.approx([right.mean()]*2)
+
+
+def test_no_flip_shows_nothing_mirrored(toys, tmp_path, monkeypatch):
+    "Every clip would be mirrored if it might; the flag forbids it, and is written down"
+    from rpa import clips
+    drawn, draw = [], clips.draw_params
+    def watched(seed, runtime=False, flip=True):
+        p = draw(seed, runtime, flip)
+        drawn.append(p.flip)
+        return p
+    monkeypatch.setattr('rpa.clips.draw_params', watched)
+    run(toys, tmp_path/'may', epochs=1)
+    assert any(drawn)
+    drawn.clear()
+    done = run(toys, tmp_path/'not', epochs=1, no_flip=True)
+    assert drawn and not any(drawn) and load_bundle(done.bundle).training['flip'] is False
+    with pytest.raises(RpaError, match='flip was False, is True'): run(toys, tmp_path/'not', epochs=1)
