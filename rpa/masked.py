@@ -21,7 +21,7 @@ from torch import nn
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 from .clips import ClipCache, ClipDataset, ClipLoader, InputConfig, pixel_values
 from .core import (ClipName, LabelMap, RpaError, atomic_dir, atomic_path, n_workers, read_manifest, say, settings_hash, sha256, stable_seed, write_json)
-from .models import _processor_config, autocast, create_model, file_keys, pick_device, pick_precision
+from .models import NAMED, _processor_config, autocast, create_model, file_keys, pick_device, pick_precision
 from .train import (DataLoaders, GradientClip, KeepBooks, Learner, LrSchedule, OptimWrapper, ProgressCallback, RunState, _threads, checkpoints,
                        latest_checkpoint, locked, open_run, restore_checkpoint)
 from .video import VIDEO_SUFFIXES, contact_sheet, save_image
@@ -99,7 +99,10 @@ def masked_model(
     seed:int=42, # Seed of whatever starts at random
 )->MaskedVideo:
     "A network to pretrain"
+    if name in NAMED or name.endswith('.safetensors') or name.startswith(('cnn-lstm', 'changes', 'slowonly')):
+        raise RpaError(f'pretrain: {name} is no VideoMAE, and only that can be pretrained so; pass tiny, small, base, large, a folder or a name on the hub')
     start = None if name in SIZES else create_model(name, LabelMap({0:'clip'}), from_scratch, grayscale, seed)
+    if start and start.kind!='videomae': raise RpaError(f'pretrain: {name} holds a {start.kind}, and only a VideoMAE can be pretrained so; pass another folder')
     config = _with_decoder(start.net.config if start else _sizes(name))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TINY', 'KINDS', 'SHOWN', 'HUB_DEFAULT', 'NAMED', 'LUMA', 'pick_device', 'pick_precision', 'autocast',
-           'ClipClassifier', 'fresh_model', 'predict_logits', 'param_groups', 'licence_of', 'file_keys', 'from_folder',
-           'hub_folder', 'create_model', 'fold_grayscale', 'save_network', 'save_bundle', 'Bundle', 'load_bundle']
+           'ClipClassifier', 'fresh_model', 'predict_logits', 'param_groups', 'licence_of', 'file_keys', 'known_to',
+           'from_folder', 'hub_folder', 'create_model', 'fold_grayscale', 'save_network', 'save_bundle', 'Bundle',
+           'load_bundle']
 
 # %% ../nbs/03b_models.ipynb #bbeec075
 import inspect, json
@@ -234,9 +235,25 @@ def _weights(folder):
     return file_keys(state, back=True), paths
 
 # %% ../nbs/03b_models.ipynb #481ac611
+def _about_weights(folder): # A bundle says where it comes from itself; for a checkpoint the plan of its run does
+    plan = folder.resolve().parent/'train_config.json'
+    if (folder/'rpa.json').exists(): return read_json(folder/'rpa.json')
+    return read_json(plan) if folder.resolve().name.startswith('checkpoint-') and plan.exists() else {}
+
+
+def known_to(
+    origin:dict, # Where weights come from, as a model and a bundle hold it
+    rows, # Clips: file, sha256, runner
+)->tuple: # (runners, files)
+    "Which of these runners and clips weights have learned from, or were chosen on, before"
+    seen = set(origin.get('seen', ()))
+    return sorted(set(origin.get('runners', ())) & set(rows.runner.astype(str))), [f for f,h in zip(rows.file, rows.sha256) if str(h)[:16] in seen]
+
+
 def _origin(folder, name, paths):
-    about = read_json(Path(folder)/'rpa.json') if (Path(folder)/'rpa.json').exists() else {}
+    about = _about_weights(Path(folder))
     made, data = about.get('origin', {}), about.get('data', {})
+    if about.get('adapted'): return made # the same weights, told to take other frames
     licence = licence_of(name) or made.get('licence', '')
     learned = dict(runners=sorted({*made.get('runners', ()), *(r for rs in data.get('runners', {}).values() for r in rs)}),
                    seen=sorted({*made.get('seen', ()), *data.get('seen', ())})) # what a bundle knows stays in what is trained from it

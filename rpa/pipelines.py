@@ -153,6 +153,7 @@ def read_config(
         raise RpaError(f'config: {path} sets {bad[0]}, which is no parameter'+(f'; did you mean {close[0]}?' if close else f"; there are {', '.join(known)}"))
     for k,v in out.items():
         kind = known[k].kind
+        if kind=='float' and isinstance(v, str) and re.fullmatch(r'[\d.]+[eE]-?\d+', v): out[k] = v = float(v) # YAML takes 1e-4 for a word
         if not isinstance(v, fits.get(kind, object)) or isinstance(v, bool)!=(kind=='bool'): raise RpaError(f'config: {path}: {k} must be {kind}; got {v!r}')
         if kind=='str': out[k] = str(v)
     return out

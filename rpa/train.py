@@ -31,7 +31,7 @@ from .core import (Failures, LabelMap, RpaError, as_fps, atomic_dir, atomic_path
 from .storage import store
 from .split import label_names, load_split
 from .clips import ClipDataset, ClipLoader, clip_loaders
-from .models import (create_model, file_keys, from_folder, load_bundle, param_groups, pick_device, pick_precision,
+from .models import (create_model, file_keys, from_folder, known_to, load_bundle, param_groups, pick_device, pick_precision,
                         predict_logits, save_bundle, save_network)
 from .folds import answers, make_folds, report_folds
 from .machine import Joint, find_batch_size as most_clips, from_all, from_first, processes, rank, together
@@ -767,6 +767,16 @@ def _held_out(out, fold, names): # What the fold's model says of the runners hel
     return t
 
 
+def _judges(data, origin, folds): # Those who judge must be new to the weights, too
+    if not folds: people, files = known_to(origin, data.parts['val'])
+    else: people, files = known_to(origin, pd.concat(list(data.parts.values())))
+    if not people and not files: return
+    who = f"{len(people)} runners ({', '.join(people[:5])}{' …' if len(people)>5 else ''})" if people else f'{len(files)} clips'
+    if folds: raise RpaError(f"train: --folds has every runner judged by a model that does not know them, but {origin['name']} has learned from, or was chosen on, {who} of these; "
+                             'start from other weights, or pass --from-scratch')
+    say(f"warning: {origin['name']} has learned from, or was chosen on, {who} of the validation part: accuracy, epoch and calibration there flatter it")
+
+
 def _of_fold(data, fold): # The data of one run
     parts = dict(train=fold.train, val=fold.val)
     return TrainData(parts, data.labels, _about(parts, data.labels), data.processing, data.rates, data.remap)
@@ -783,7 +793,7 @@ def cross_validate(
     "Train k times, each time with other runners held out, and score the answers about them"
     rows = pd.concat([data.parts[p] for p in ('train', 'val')], ignore_index=True)
     if rows.version.notna().any(): raise RpaError('train: --folds needs a split of original clips, this one trains on augmented ones; pass the JSON of `rpa split`')
-    names, out, tables, more = data.labels.names, Path(out), [], []
+    names, out, tables, more, bad = data.labels.names, Path(out), [], [], Failures()
     share = data.parts['val'].runner.nunique()/rows.runner.nunique()
     folds = make_folds(rows, k, names, seed, share, data.remap)
     say(f'train: {k} folds over {len(rows)} clips of {rows.runner.nunique()} runners, those of train and val; the test part is not looked at')
@@ -793,14 +803,20 @@ def cross_validate(
             say(f"train: fold {f.number} of {k}: {who['train']} runners teach, {who['val']} choose, {who['held']} are held out ({', '.join(sorted(set(f.held.runner)))})")
             done = run(at, _of_fold(data, f))
             tables.append(from_first(partial(_held_out, at, f, names)))
-            more.append(dict(fold=f.number, best_epoch=done.best['epoch'], left_out=len(done.skipped)+len(f.held)-len(tables[-1])))
-        return from_first(lambda: _tell_folds(out, tables, names, more, split_json, read_json(out/'fold-1'/'train_config.json')['settings']))
+            lost = sorted(set(f.held.file)-set(tables[-1].file))
+            more.append(dict(fold=f.number, best_epoch=done.best['epoch'], left_out=len(done.skipped)+len(lost)))
+            bad.extend([(r['file'], 'read', r['reason']) for r in done.skipped])
+            for name in lost: bad.extend([(name, 'read', next((r for n,_,r in bad if n==name), 'could not be read'))])
+        for old in out.glob('fold-*'): # of an earlier run with more folds
+            if old.name not in {f'fold-{f.number}' for f in folds} and (old/'train_config.json').exists() and not rank(): shutil.rmtree(old)
+        return from_first(lambda: _tell_folds(out, tables, names, more, bad, split_json, read_json(out/'fold-1'/'train_config.json')['settings']))
 
 
-def _tell_folds(out, tables, names, more, split_json, settings):
-    left = sum(m['left_out'] for m in more)
+def _tell_folds(out, tables, names, more, bad, split_json, settings):
+    left = len({f for f,*_ in bad})
+    bad.save(out)
     about = {'split':Path(split_json).name, 'classes':', '.join(names), 'seed':settings['seed'], 'model':settings['model'], 'epochs':settings['epochs']}
-    notes = [f'{left} clips could not be read and were left out.'] if left else []
+    notes = [f'{left} clips could not be read and were left out, see failed.csv.'] if left else []
     done = report_folds(out, tables, names, more, about, notes, bool(left))
     say(f"{done.folds.round(3).to_string(index=False)}\nclips out of fold: {done.clips}\nrunners out of fold: {done.runners}\nwrote {out/'out_of_fold.csv'}, {out/'scores.json'} and {out/'report.html'}\n"
         f'next: rpa train --split-json {split_json} --output-dir DIR trains the model to use; rpa infer --evaluate {split_json} then scores it on the test part')
@@ -854,10 +870,12 @@ def train(
         _check(**settings, save_steps=save_steps, workers=workers, ram_mb=ram_mb, folds=folds)
         data, at, settings['processes'] = read_data(split_json, remap_labels), here or pick_device(device), processes()
         for w in data.warnings(): say(f'train: {w}')
+        if folds: _judges(data, create_model(model, data.labels, from_scratch, not no_grayscale, seed).origin, folds)
         loading, found = dict(workers=workers, ram_mb=ram_mb, cache_dir=cache_dir or None), []
 
         def one(out, data): # A run of its own
             net = create_model(model, data.labels, from_scratch, not no_grayscale, seed)
+            if not folds: _judges(data, net.origin, 0)
             if checkpointing: net.recompute()
             net.precision, out = pick_precision(precision, at), Path(out)
             if find_batch_size and not found: found.append(_batch_size(out, net.to(at), data, settings, restart, ram_mb))

@@ -248,12 +248,12 @@ def test_predict_names_the_corrupt_film_and_answers_the_rest(trained, data, tmp_
     (tmp_path/'films'/'broken.avi').write_bytes(b'RIFF')
     (tmp_path/'films'/'notes.txt').write_text('no film')
     assert main(['action', 'predict', '--model', model, str(tmp_path/'films'), '--output', str(tmp_path/'p.csv'), '--device', 'cpu', '--no-progress'])==1
-    assert 'broken.avi' in capsys.readouterr().out and pd.read_csv(tmp_path/'failed.csv').file.str.endswith('broken.avi').all()
+    assert 'broken.avi' in capsys.readouterr().out and pd.read_csv(tmp_path/'p.failed.csv').file.str.endswith('broken.avi').all()
     ours, theirs = pd.read_csv(tmp_path/'p.csv'), pd.read_csv(trained/'results'/'test_predictions.csv')
     assert ours.Video.tolist()==[f'deep/{v}' for v in theirs.Video] and ours.drop(columns='Video').equals(theirs.drop(columns='Video'))
     (tmp_path/'films'/'broken.avi').unlink()
     assert main(['action', 'predict', '--model', model, '--also', model, '--views', '3', str(tmp_path/'films'), '--output', str(tmp_path/'p.csv'), '--device', 'cpu', '--no-progress'])==0
-    assert not (tmp_path/'failed.csv').exists() and len(pd.read_csv(tmp_path/'p.csv'))==3
+    assert not (tmp_path/'p.failed.csv').exists() and len(pd.read_csv(tmp_path/'p.csv'))==3
     one = data/'test'/'video_001.avi'
     assert main(['action', 'predict', str(one), '--model', model, '--output', str(tmp_path/'one.csv'), '--device', 'cpu', '--no-progress'])==0
     assert pd.read_csv(tmp_path/'one.csv').Video.tolist()==['video_001.avi']
@@ -346,3 +346,67 @@ def test_changes_resume_to_the_bit(tmp_path, data, monkeypatch):
 def test_a_table_names_films_of_its_own_folder_only(tmp_path, file):
     (tmp_path/'clips.csv').write_text(f'file,label,group\n{file},fall,A\n')
     with pytest.raises(RpaError, match='must stay inside'): read_actions(str(tmp_path/'clips.csv'))
+
+
+def test_who_taught_the_start_does_not_judge(trained, data, micro, tmp_path, capsys):
+    "From a bundle, from one of its run's checkpoints, and through a start told to take other frames"
+    checkpoint = sorted((trained/'logs'/'hri30_slowonly').glob('checkpoint-epoch-*'))[-1]
+    for k,start in enumerate((trained/'checkpoints'/'hri30_slowonly_best', checkpoint)):
+        assert main(['action', 'train', '--clips', str(data), '--output-dir', str(tmp_path/str(k)), *flags(str(start), '--seed', '7')])==1
+        assert 'has learned from, or was chosen on' in capsys.readouterr().err
+        assert not (tmp_path/str(k)/'checkpoints').exists()
+
+
+def test_a_start_with_other_frames_keeps_whence_it_came(data, tmp_path, capsys):
+    args = ['action', 'train', '--clips', str(data), '--epochs', '1', '--batch-size', '4', '--val-ratio', '.2', '--test-ratio', '.3', '--strategy', 'head', '--device', 'cpu', '--no-progress', '--name', 'x']
+    assert main([*args, '--output-dir', str(tmp_path/'a'), '--model', 'slowonly-r18', '--from-scratch', '--frames', '2', '--size', '32'])==0
+    about = check_bundle(tmp_path/'a'/'checkpoints'/'x_best')
+    assert about['origin']['name']=='random' and about['training']['model']=='slowonly-r18-random-2x32'
+    assert main([*args, '--output-dir', str(tmp_path/'a'), '--model', 'slowonly-r50', '--from-scratch', '--frames', '2', '--size', '32'])==1, 'another network is another run'
+    assert 'model was slowonly-r18-random-2x32' in capsys.readouterr().err
+    assert main([*args, '--output-dir', str(tmp_path/'b'), '--model', str(tmp_path/'a'/'checkpoints'/'x_best'), '--frames', '2', '--size', '48', '--seed', '7'])==1
+    assert 'x_best has learned from, or was chosen on' in capsys.readouterr().err
+
+
+def test_a_refused_command_breaks_nothing(trained, data, micro, tmp_path, capsys):
+    "Another seed, and another network beside it: the finished run's split stays and can still be scored"
+    root = tmp_path/'out'
+    shutil.copytree(trained, root)
+    split_json = root/'logs'/'hri30_slowonly_split.json'
+    was = split_json.read_bytes()
+    assert main(['action', 'train', '--clips', str(data), '--output-dir', str(root), '--name', 'hri30_slowonly', *flags(micro, '--seed', '7')])==1
+    assert 'holds another run' in capsys.readouterr().err and split_json.read_bytes()==was and not list((root/'logs').glob('*.new.json'))
+    assert main(['action', 'train', '--clips', str(data), '--output-dir', str(root), '--name', 'other', '--model', 'slowonly-r18', '--from-scratch', '--frames', '2', '--size', '32', '--epochs', '1',
+                 '--batch-size', '4', '--val-ratio', '.2', '--test-ratio', '.3', '--strategy', 'head', '--device', 'cpu', '--no-progress'])==0
+    assert len(load_split(split_json, needs=('train', 'val', 'test'))['test'])>0
+
+
+def test_what_nobody_sees_makes_no_other_person(tmp_path):
+    for i in range(3): film(tmp_path/f'{i}.mp4', seed=i)
+    (tmp_path/'c.csv').write_text('file,label,group\n0.mp4,walk,P\u00e9r\n1.mp4,walk ,Pe\u0301r\n2.mp4,fall,P\u00e9r \n', encoding='utf-8')
+    rows, _ = read_actions(tmp_path/'c.csv')
+    assert set(rows.group)=={'P\u00e9r'} and sorted(set(rows.label_name))==['fall', 'walk']
+    (tmp_path/'c.csv').write_text('file,label,group\n')
+    with pytest.raises(RpaError, match='holds no films'): read_actions(tmp_path/'c.csv')
+    (tmp_path/'c.csv').write_text('file,label,group\n0.mp4,a,x\n0.mp4,b,y\n')
+    with pytest.raises(RpaError, match='0.mp4 is listed more than once'): read_actions(tmp_path/'c.csv')
+
+
+def test_a_regular_expression_rules_also_names_of_hri30(data):
+    assert set(read_actions(data, r'VID(\d+)')[0].group)=={'01'}
+    with pytest.raises(RpaError, match='finds no subject'): read_actions(data, '(zz)')
+
+
+@pytest.mark.parametrize('more,says', [(['--views', '0'], 'views: must be'), (['--epochs', '0'], 'epochs must be'), (['--optimizer', 'adam'], 'optimizer must be one of'),
+                                       (['--val-ratio', '.9', '--test-ratio', '.9'], 'both together < 1'), (['--name', '..'], 'name: may hold')])
+def test_bad_flags_are_said_before_the_work(data, micro, tmp_path, capsys, more, says):
+    assert main(['action', 'train', '--clips', str(data), '--output-dir', str(tmp_path/'o'), *flags(micro), *more])==1
+    assert says in capsys.readouterr().err and not (tmp_path/'o'/'logs'/'clips').exists()
+
+
+def test_a_configuration_holds_every_flag(tmp_path):
+    (tmp_path/'c.yaml').write_text('no_flip: true\nrandom_split: true\nviews: 2\nname: bob\nlr: 1e-3\noutput-dir: here\n')
+    s, _ = read_settings(str(tmp_path/'c.yaml'))
+    assert s==dict(flip=False, random_split=True, views=2, name='bob', lr=1e-3, output_dir='here')
+    (tmp_path/'c.yaml').write_text('CLASS_NAMES: [walk, walk, lift]\n')
+    with pytest.raises(RpaError, match='each once'): read_settings(str(tmp_path/'c.yaml'))

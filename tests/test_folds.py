@@ -93,3 +93,31 @@ def test_a_class_of_one_runner(toys, tmp_path):
     for i,f in enumerate(df.file): shutil.copy(toys/'clips'/f, tmp_path/'clips'/f'c{i}.mp4')
     split(str(tmp_path/'clips'), str(tmp_path/'split.json'), .6, .2, .2)
     with pytest.raises(RpaError, match=r"'heel' has clips of one runner only \(03TOY\)"): run(tmp_path, tmp_path/'out', model=str(toys/'micro'))
+
+
+def test_who_taught_the_start_is_not_judged(toys, tmp_path, capsys):
+    "A bundle, and a checkpoint of its run, know the runners held out; training alone says so of the validation part"
+    split(str(toys/'clips'), str(tmp_path/'other.json'), .6, .2, .2, 5)
+    first = train(str(tmp_path/'other.json'), str(tmp_path/'first'), model=str(toys/'micro'), epochs=1, batch_size=6, workers=1, threads=1, no_progress=True)
+    for start in (first.bundle, first.output_dir/'checkpoint-epoch-1'):
+        with pytest.raises(RpaError, match='has learned from, or was chosen on'): run(toys, tmp_path/'out', model=str(start))
+        assert not (tmp_path/'out'/'fold-1').exists()
+    capsys.readouterr()
+    train(str(tmp_path/'other.json'), str(tmp_path/'one'), model=str(first.bundle), epochs=1, batch_size=6, workers=1, threads=1, no_progress=True)
+    assert 'of the validation part: accuracy, epoch and calibration there flatter it' in capsys.readouterr().out
+    run(toys, tmp_path/'anew', folds=2, epochs=1, model=str(first.bundle), from_scratch=True)
+
+
+def test_a_corrupt_clip_counts_once_and_old_folds_go(toys, tmp_path):
+    shutil.copytree(toys/'clips', tmp_path/'clips')
+    rows, bad = read_manifest(tmp_path/'clips'), tmp_path/'clips'/read_data(toys/'split.json').parts['train'].file[0]
+    bad.write_bytes(b'no film')
+    rows.loc[rows.file==bad.name, 'sha256'] = hashlib.sha256(b'no film').hexdigest()
+    write_manifest(rows, tmp_path/'clips')
+    split(str(tmp_path/'clips'), str(tmp_path/'split.json'), .6, .2, .2)
+    kw = dict(epochs=1, lr=1e-3, batch_size=6, workers=1, threads=1, no_progress=True, model=str(toys/'micro'))
+    done = train(str(tmp_path/'split.json'), str(tmp_path/'out'), folds=3, **kw)
+    assert done.failed and '1 clips could not be read' in (tmp_path/'out'/'report.html').read_text()
+    assert set(pd.read_csv(tmp_path/'out'/'failed.csv').file)=={bad.name}
+    train(str(tmp_path/'split.json'), str(tmp_path/'out'), folds=2, restart=True, **kw)
+    assert sorted(p.name for p in (tmp_path/'out').glob('fold-*'))==['fold-1', 'fold-2']

@@ -113,3 +113,8 @@ def test_a_corrupt_clip_is_named_and_left_out(home, tmp_path, capsys):
     p.kill(); p.wait()
     again = pretrain(str(tmp_path/'clips'), str(tmp_path/'parts'), **kw)
     assert again.failed and sha256(again.model/'model.safetensors')==sha256(whole.model/'model.safetensors')
+
+
+@pytest.mark.parametrize('name', ['cnn-lstm', 'slowonly-r18', 'changes', 'weights.safetensors'])
+def test_only_a_videomae_can_be_pretrained(home, tmp_path, name):
+    with pytest.raises(RpaError, match='is no VideoMAE'): pretrain(str(home/'clips'), str(tmp_path/'out'), model=name, **quick)
