@@ -1,6 +1,6 @@
 """Does `rpa pretrain` pay? Eight labelled runners, with and without pretraining on unlabelled clips of others, judged on new runners.
 
-    python bench/pretrain.py [RUNNERS [EPOCHS [SEEDS]]]      default: 300 unlabelled runners, 20 epochs, seeds 0 1 2
+    python bench/pretrain.py [RUNNERS [EPOCHS [SEEDS]]]      default: 300 unlabelled runners, 20 epochs, seeds 0 1 2; the figures of page 04b: 1500 30
 
 Needs the clips of `make demo` (36 rendered runners that went through the pose models). The unlabelled runners are other ones, drawn straight
 into clips. For each seed 8 runners teach, 4 choose epoch and calibration, and 24 judge; both ways get the same split, seed, rates and

@@ -8,7 +8,7 @@ __all__ = ['HRI30', 'FITS', 'SPARE', 'LEAKS', 'DEFAULTS', 'PLACES', 'KEYS', 'PRE
            'prediction_rows', 'write_predictions', 'answer', 'Answered', 'predict', 'Action', 'train']
 
 # %% ../nbs/15_action.ipynb #e8e9b7ec
-import ast, csv, io, random, re, shutil, tempfile
+import ast, csv, io, os, random, re, shutil, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -623,6 +623,14 @@ def _judge(bundle, split_json, random_split, notes, views, results, device): # S
     return predictor, scores, part, use, prediction_rows([Path(f).name for f in rows.source], probs, predictor.bundle.labels)
 
 
+def _set_aside(results, name): # Results of another run in the same folder get a folder of their own
+    old = read_json(results/'scores.json').get('run', '') if (results/'scores.json').exists() else ''
+    if not old or old==name: return
+    (results/old).mkdir(exist_ok=True)
+    for p in [p for p in results.iterdir() if p.is_file()]: p.replace(results/old/p.name)
+    say(f'the results of {old} are in {results/old} now')
+
+
 def _curves(run, results):
     fig = plot_curves(run.history)
     _save_picture(results/'training_curves.png', png(fig))
@@ -648,7 +656,7 @@ def _new_to(origin, split_json): # Those who judge must be new to the weights, t
 
 def _learn(s, out, name, model, origin, made, random_split, no_progress, restart, save_steps):
     path, run = out/'logs'/f'{name}_split.json', out/'logs'/name
-    deal_to = path.with_name(f'{name}_split.new.json')
+    deal_to = path.with_name(f'{name}_split.new{os.getpid()}.json') # several processes deal the same
     try:
         notes = write_split(made, deal_to, out/'logs'/'clips', s['val_ratio'], s['test_ratio'], s['seed'], random_split)
         if (run/'train_config.json').exists() and path.exists() and not restart and read_json(path)!=read_json(deal_to):
@@ -698,7 +706,7 @@ def train(
     save_steps:int=0, # Checkpoint also after so many batches within an epoch
     restart:bool=False, # Throw away an earlier run of this name
     no_progress:bool=False, # Without progress bars
-)->Action:
+)->Action: # None in all but the first of several processes
     "Train and judge a network that names the action in a film"
     given = {k:v for k,v in locals().items() if k in DEFAULTS|PLACES}
     s, remarks = _settings(given|dict(flip=False if no_flip else None), config)
@@ -719,7 +727,9 @@ def train(
     for n in shapes: say(f'warning: {n}')
     run, notes = _learn(s, out, name, start, net.origin, made, random_split, no_progress, restart, save_steps)
     notes = [*notes, *shapes]
+    if int(os.environ.get('RANK', 0)): return None # of several processes the first one judges
     bundle = _keep_best(run.bundle, out/'checkpoints'/f'{name}_best')
+    _set_aside(results, name)
     return _finish(out, name, bundle, run, waiting, notes, s, random_split, views, failures, no_progress)
 
 
@@ -735,6 +745,7 @@ def _finish(out, name, bundle, run, waiting, notes, s, random_split, views, fail
         except RpaError: answers = [] # not one of them can be read; failures say why
     write_predictions(results/'test_predictions.csv', answers)
     scores.save(results/'scores.json')
+    write_json(results/'scores.json', read_json(results/'scores.json')|dict(run=name, part=part, notes=notes))
     about = {'bundle':bundle.name, 'network':predictor.model.kind, 'frames':predictor.bundle.input.frames, 'pictures':f"{predictor.bundle.input.size} px, {s['fit']}",
              'weights from':predictor.bundle.origin.get('name', ''), 'views of a film':views, 'best epoch':run.best['epoch']}
     html_report(results/'report.html', f'Actions: {name}', {f'Films, part {part}':scores}, about=about, notes=notes, test_use=use)

@@ -885,7 +885,7 @@ def train(
                 return _train(out, data, net, from_first(lambda: open_run(out, plan, restart)), loading, save_steps, no_progress)
 
         if folds: return cross_validate(data, output_dir, folds, one, seed, split_json)
-        return _tell(one(output_dir, data))
+        return _tell(one(output_dir, data), data.processing)
 
 
 def _batch_size(out, net, data, s, restart, ram_mb): # The one that a run began with, or else the largest that fits
@@ -933,13 +933,13 @@ def _done(out, settings):
 def _result(out, state): return Trained(out, out/'best_model', history_table(state.history), state.best, state.skipped)
 
 
-def _tell(done):
+def _tell(done, processing):
     b = done.best
     if done.skipped:
         n = Counter(r['part'] for r in done.skipped)
         say(f"train: {len(done.skipped)} clips could not be read and were left out ({', '.join(f'{p} {n[p]}' for p in sorted(n))}); see {done.output_dir/'failed.csv'}")
     say(f"train: best epoch {b['epoch']} of {len(done.history)}: accuracy {b['accuracy']:.3f} on the validation part, "
-        f"loss {b['valid_loss']:.3f}\nwrote {done.bundle}\nnext: rpa infer --model_dir {done.bundle} --video VIDEO.mp4")
+        f"loss {b['valid_loss']:.3f}\nwrote {done.bundle}"+('' if processing.get('job') else f'\nnext: rpa infer --model_dir {done.bundle} --video VIDEO.mp4')) # other jobs say what is next
     return done
 
 # %% ../nbs/04_train.ipynb #a72f4449

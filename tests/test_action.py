@@ -286,6 +286,8 @@ def test_random_deal_says_what_it_is_worth(data, micro, tmp_path, capsys):
     assert main(['action', 'train', '--clips', str(data/'train'), '--random-split', '--output-dir', str(tmp_path), *flags(micro)])==0
     assert 'say nothing about new people' in capsys.readouterr().out
     assert 'say nothing about new people' in (tmp_path/'results'/'report.html').read_text() and (tmp_path/'checkpoints'/'hri30_videomae_best').is_dir()
+    told = read_json(tmp_path/'results'/'scores.json')
+    assert told['part']=='val' and any('say nothing about new people' in n for n in told['notes'])
     parts = load_split(tmp_path/'logs'/'hri30_videomae_split.json', needs=('train', 'val'))
     assert len(parts['val'])==3 and len(parts['test'])==0
     assert len(pd.read_csv(tmp_path/'results'/'test_predictions.csv'))==3, 'without a test folder the judged films are listed'
@@ -375,10 +377,12 @@ def test_a_refused_command_breaks_nothing(trained, data, micro, tmp_path, capsys
     split_json = root/'logs'/'hri30_slowonly_split.json'
     was = split_json.read_bytes()
     assert main(['action', 'train', '--clips', str(data), '--output-dir', str(root), '--name', 'hri30_slowonly', *flags(micro, '--seed', '7')])==1
-    assert 'holds another run' in capsys.readouterr().err and split_json.read_bytes()==was and not list((root/'logs').glob('*.new.json'))
+    assert 'holds another run' in capsys.readouterr().err and split_json.read_bytes()==was and not list((root/'logs').glob('*.new*.json'))
     assert main(['action', 'train', '--clips', str(data), '--output-dir', str(root), '--name', 'other', '--model', 'slowonly-r18', '--from-scratch', '--frames', '2', '--size', '32', '--epochs', '1',
                  '--batch-size', '4', '--val-ratio', '.2', '--test-ratio', '.3', '--strategy', 'head', '--device', 'cpu', '--no-progress'])==0
     assert len(load_split(split_json, needs=('train', 'val', 'test'))['test'])>0
+    assert read_json(root/'results'/'scores.json')['run']=='other' and read_json(root/'results'/'hri30_slowonly'/'scores.json')['run']=='hri30_slowonly'
+    assert (root/'results'/'hri30_slowonly'/'test_predictions.csv').read_bytes()==(trained/'results'/'test_predictions.csv').read_bytes()
 
 
 def test_what_nobody_sees_makes_no_other_person(tmp_path):
