@@ -18,6 +18,17 @@ def run(*cmd, cwd=ROOT): # Run a command with its output shown; True when it suc
 
 
 @contextmanager
+def scratch(): # What pages and tests leave in the temporary folder goes with the run
+    before = os.environ.get('TMPDIR')
+    with tempfile.TemporaryDirectory(prefix='rpa-check-', ignore_cleanup_errors=True) as d:
+        os.environ['TMPDIR'] = d
+        try: yield d
+        finally:
+            if before is None: del os.environ['TMPDIR']
+            else: os.environ['TMPDIR'] = before
+
+
+@contextmanager
 def copied(): # A copy of what nbdev reads and writes, so that a check never changes the tree
     with tempfile.TemporaryDirectory(prefix='rpa-check-') as d:
         for name in ('settings.ini', 'setup.py', '_quarto.yml'): shutil.copy(ROOT/name, d)
@@ -94,7 +105,7 @@ def main(names):
     for step in steps:
         print(f'── {step.__name__}', flush=True)
         start = time.time()
-        rows.append((step.__name__, step(), time.time()-start))
+        with scratch(): rows.append((step.__name__, step(), time.time()-start))
     print('\n' + '\n'.join(f"{name:<12}{'passed' if ok else 'FAILED':<8}{s:7.0f} s" for name,ok,s in rows))
     failed = sum(not ok for _,ok,_ in rows)
     print(f'\n{len(rows)-failed} passed, {failed} failed')
