@@ -182,7 +182,9 @@ def licence_of(
 # %% ../nbs/03b_models.ipynb #63a23415
 def _config(folder):
     path = Path(folder)/'config.json'
-    if not path.exists(): raise RpaError(f'{path}: a model folder needs this file; pass another folder')
+    if not path.exists():
+        inside = next((d for d in ('best_model', 'model') if (Path(folder)/d/'config.json').exists()), None)
+        raise RpaError(f"{path}: a model folder needs this file; pass {Path(folder)/inside if inside else 'another folder'}")
     d = read_json(path)
     if d.get('model_type') in KINDS: return _other_config(d, path)
     if d.get('model_type')!='videomae':

@@ -196,12 +196,11 @@ def warnings_of(
     names = label_names(*parts.values())
     have = {p:set(map_labels(rows, remap, names)) for p,rows in parts.items() if len(rows)}
     wanted = have.get('train', set())
+    def tell(labels): return ', '.join(f'{l} ({names[l]})' if l in names else str(l) for l in sorted(labels))
     for p,labels in have.items():
-        if miss := sorted(wanted-labels):
-            out.append(f"{p} has no clip of label {', '.join(map(str, miss))}: its score says nothing about it")
-        if new := sorted(labels-wanted):
-            out.append(f"{p} has clips of label {', '.join(map(str, new))}, which train lacks: they cannot be answered")
-    if len(wanted)==1: out.append(f'train has a single label ({min(wanted)}): there is nothing to tell apart')
+        if miss := wanted-labels: out.append(f'{p} has no clip of label {tell(miss)}: its score says nothing about it')
+        if new := labels-wanted: out.append(f'{p} has clips of label {tell(new)}, which train lacks: they cannot be answered')
+    if len(wanted)==1: out.append(f'train has a single label, {tell(wanted)}: there is nothing to tell apart')
     made = sorted({h for rows in parts.values() for h in rows.settings[rows.base==''] if h})
     if len(made)>1: out.append(f"clips were made with {len(made)} different settings ({', '.join(made)}): "
                                'process all footage in one way')

@@ -564,7 +564,8 @@ def read_data(
                                      f"'{labels.names[0]}'; split footage of both")
     rates = clip_rates(parts)
     processing = _settings(info, Path(split_json).parent, parts, rates)
-    return TrainData(parts, labels, _about(parts, labels), processing, rates, remap)
+    about = _about(parts, labels) | (dict(split_warnings=info['warnings']) if info.get('warnings') else {})
+    return TrainData(parts, labels, about, processing, rates, remap)
 
 # %% ../nbs/04_train.ipynb #4d1cc52a
 OURS = ('checkpoint-*', 'best_model', 'tensorboard', 'train_config.json', 'train_log.csv', 'label_mapping.json',

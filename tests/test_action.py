@@ -288,6 +288,8 @@ def test_random_deal_says_what_it_is_worth(data, micro, tmp_path, capsys):
     assert 'say nothing about new people' in (tmp_path/'results'/'report.html').read_text() and (tmp_path/'checkpoints'/'hri30_videomae_best').is_dir()
     told = read_json(tmp_path/'results'/'scores.json')
     assert told['part']=='val' and any('say nothing about new people' in n for n in told['notes'])
+    about = read_json(tmp_path/'checkpoints'/'hri30_videomae_best'/'rpa.json')
+    assert any('say nothing about new people' in n for n in about['data']['split_warnings']), 'and the bundle carries it along'
     parts = load_split(tmp_path/'logs'/'hri30_videomae_split.json', needs=('train', 'val'))
     assert len(parts['val'])==3 and len(parts['test'])==0
     assert len(pd.read_csv(tmp_path/'results'/'test_predictions.csv'))==3, 'without a test folder the judged films are listed'

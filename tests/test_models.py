@@ -167,6 +167,8 @@ def test_damaged_weights_to_start_from(tmp_path):
     with pytest.raises(RpaError, match="must be a VideoMAE, SlowOnly, CNN-LSTM or Changes, got 'bert'"): from_folder(folder, labels)
     (folder/'config.json').unlink()
     with pytest.raises(RpaError, match='config.json: a model folder needs'): create_model(str(folder), labels)
+    write_json(_made(folder/'model')/'config.json', {}) # what `rpa pretrain` leaves
+    with pytest.raises(RpaError, match=f'pass {folder}/model'): create_model(str(folder), labels)
 
 
 def test_same_bytes_and_modes_in_another_process(bundle, tmp_path):

@@ -254,6 +254,11 @@ def test_empty_and_missing_folder(tmp_path):
         with pytest.raises(RpaError, match=folder): split(str(tmp_path/folder), str(tmp_path/'x.json'))
 
 
+def test_a_label_that_a_part_lacks_is_named(tmp_path):
+    made = split(str(tree(tmp_path/'c', {f'{i:02d}AB':[int(i==0)] for i in range(4)})), str(tmp_path/'s.json'))
+    assert sum('label 1 (heel)' in w for w in made.warnings)>=1, made.warnings
+
+
 @pytest.mark.parametrize('n,sizes,said', [(1, (1,0,0), 'none in val'), (2, (1,1,0), 'none in test'), (3, (2,1,0), 'none in test')])
 def test_few_runners(tmp_path, capsys, n, sizes, said):
     tree(tmp_path/'c', {f'{i:02d}AB':[0,1] for i in range(n)})
