@@ -398,7 +398,7 @@ def test_shuffled_labels_are_chance(tmp_path):
     def turned(r):
         by = (stable_seed('turn', r.name)%1000)/1000*.7
         return replace(r, phases=[p|dict(start_s=p['start_s']+by, end_s=p['end_s']+by) for p in r.phases])
-    rows = [turned(r) for r in recordings(40)]
+    rows = [turned(r) for r in recordings(200)]
     run = train(rows, str(tmp_path/'run'), epochs=6, no_export=True, **quick|dict(hidden_dim=32, batch_size=16))
     model = TorchGait(run.bundle)
     own, part = _unseen(model.about, read_sequences(rows), 'here')
