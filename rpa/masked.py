@@ -351,6 +351,7 @@ def _fit(out, plan, learn, save_steps, quiet):
     s, found = plan['settings'], latest_checkpoint(out)
     state = MaskedState(**vars(restore_checkpoint(found, learn))) if found else MaskedState()
     if found: say(f'pretrain: going on after epoch {state.epoch}'+(f', batch {state.batch}' if state.batch else ''))
+    elif plan['origin'].get('name')=='tiny': say('pretrain: tiny knows how feet tilt, and may forget it here (page 04b measures that); judge what you get beside `rpa train --model tiny`')
     if state.epoch>=s['epochs']: return state
     books = MaskedBooks(out, plan, state, s['seed'], save_steps, quiet=quiet)
     try: learn.fit(s['epochs'], cbs=[books, LrSchedule(s['lr'], s['warmup'])])
